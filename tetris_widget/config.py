@@ -1,0 +1,263 @@
+"""What a run is made of: one validated description, and what is known of each knob.
+
+Owns every bound, label and default, and the rules between fields. Deliberately
+doesn't know how any of it is carried out: it imports neither torch nor numba, so that
+a notebook can build a configuration at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+Algorithm = Literal["ppo", "maskable_ppo", "dqn", "a2c"]
+Observation = Literal["afterstates", "board"]
+Policy = Literal["linear", "mlp", "cnn"]
+Randomizer = Literal["bag", "uniform"]
+View = Literal["headless", "watch", "step"]
+
+POLICIES_BY_OBSERVATION: dict[str, tuple[str, ...]] = {
+    "afterstates": ("linear", "mlp"),
+    "board": ("mlp", "cnn"),
+}
+MIN_SPEED, MAX_SPEED = 0.1, 1.0
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run: one line per field, value and remedy."""
+
+
+class TrainingConfig(BaseModel):
+    """A training run, validated when it is made and never changed afterwards.
+
+    Raises:
+        ConfigError: an unknown field (the nearest right name is offered), a value out
+            of its bounds, or fields that do not fit each other.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, strict=False
+    )
+
+    # The world
+    rows: int = Field(20, ge=4, le=28, title="Rows")
+    columns: int = Field(10, ge=4, le=12, title="Columns")
+    randomizer: Randomizer = Field(
+        "bag", title="Pieces", description="7-bag, or uniform as in the literature"
+    )
+    max_pieces: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000_000,
+        title="Pieces per game at most",
+        description="training games are truncated after so many pieces; None: never",
+    )
+    observation: Observation = Field("afterstates", title="Observation")
+
+    # The learner
+    algorithm: Algorithm = Field("ppo", title="Algorithm")
+    policy: Policy = Field(
+        "linear",
+        title="Policy",
+        description="linear or mlp scorer of afterstates; mlp or cnn on the board",
+    )
+    total_timesteps: int = Field(
+        2_000_000, ge=1, le=100_000_000_000, title="Timesteps in all"
+    )
+    n_envs: int = Field(64, ge=1, le=16_384, title="Games at once")
+    n_steps: int = Field(16, ge=1, le=65_536, title="Steps per game and rollout")
+    batch_size: int = Field(1024, ge=1, le=16_777_216, title="Batch size")
+    n_epochs: int = Field(2, ge=1, le=100, title="Epochs per rollout")
+    learning_rate: float = Field(1e-2, gt=0, le=1, title="Learning rate")
+    gamma: float = Field(0.98, ge=0, le=1, title="Discount γ")
+    gae_lambda: float = Field(0.9, ge=0, le=1, title="GAE λ")
+    clip_range: float = Field(0.2, gt=0, le=1, title="Clip range")
+    ent_coef: float = Field(0.0, ge=0, le=10, title="Entropy coefficient")
+    vf_coef: float = Field(0.5, ge=0, le=10, title="Value coefficient")
+    buffer_size: int = Field(
+        100_000, ge=1, le=10_000_000, title="Replay buffer (dqn)"
+    )
+    seed: int | None = Field(
+        0, ge=0, le=2**32 - 1, title="Seed", description="None: a new one each time"
+    )
+    torch_threads: int = Field(1, ge=1, le=256, title="Torch threads")
+
+    # What is seen of it
+    view: View = Field("watch", title="View")
+    speed: float = Field(0.7, ge=MIN_SPEED, le=MAX_SPEED, title="Speed")
+    update_freq: int = Field(
+        100, ge=1, le=1_000_000_000, title="Timesteps between metrics"
+    )
+    board_update_freq: int = Field(
+        50, ge=1, le=1_000_000_000, title="Timesteps between boards (step view)"
+    )
+    evaluation: bool = Field(True, title="Evaluate")
+    evaluation_games: int = Field(20, ge=1, le=10_000, title="Games per evaluation")
+    evaluation_max_pieces: int = Field(
+        5_000, ge=1, le=1_000_000_000, title="Pieces per evaluation game at most"
+    )
+    evaluation_budget: float = Field(
+        0.05, gt=0, le=0.5, title="Share of the time for evaluation"
+    )
+    run_dir: str = Field(
+        "runs", min_length=1, max_length=4096, title="Directory of the runs"
+    )
+
+    def __init__(self, **values: Any) -> None:
+        unknown = sorted(set(values) - set(type(self).model_fields))
+        if unknown:
+            raise ConfigError("\n".join(_unknown(name) for name in unknown))
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(_explain(error)) from None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_bool_for_number(cls, value: Any, info: Any) -> Any:
+        if isinstance(value, bool) and info.field_name != "evaluation":
+            raise ValueError("a truth value is not allowed here")
+        return value
+
+    @model_validator(mode="after")
+    def _fields_fit_each_other(self) -> TrainingConfig:
+        allowed = POLICIES_BY_OBSERVATION[self.observation]
+        if self.policy not in allowed:
+            raise ValueError(
+                f"policy: {self.policy!r} does not fit observation="
+                f"{self.observation!r}; allowed: {', '.join(allowed)}"
+            )
+        if self.algorithm in ("ppo", "maskable_ppo"):
+            rollout = self.n_envs * self.n_steps
+            if rollout % self.batch_size:
+                raise ValueError(
+                    f"batch_size: {self.batch_size} does not divide the rollout of "
+                    f"n_envs × n_steps = {self.n_envs} × {self.n_steps} = {rollout}; "
+                    f"allowed: a divisor of it, the nearest is "
+                    f"{_nearest_divisor(rollout, self.batch_size)}"
+                )
+            if rollout < 2:
+                raise ValueError(
+                    "n_steps: 1 with n_envs 1 makes a rollout of one timestep; "
+                    "allowed: n_envs × n_steps of at least 2"
+                )
+        if self.algorithm == "dqn" and self.buffer_size < self.n_envs:
+            raise ValueError(
+                f"buffer_size: {self.buffer_size} is smaller than n_envs = "
+                f"{self.n_envs}; allowed: {self.n_envs} or more"
+            )
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python values of every field, fit for JSON."""
+        return self.model_dump(mode="json")
+
+    def replace(self, **changes: Any) -> TrainingConfig:
+        """Return a validated copy with some fields changed."""
+        return TrainingConfig(**{**self.to_dict(), **changes})
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> TrainingConfig:
+        """Read a JSON file of fields.
+
+        Raises:
+            ConfigError: the file cannot be read, is not JSON, or is not a mapping.
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path}: {error}") from None
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{path}: expected a mapping of fields to values")
+        return cls(**values)
+
+
+def check_speed(speed: Any) -> float:
+    """Return `speed` clamped to 0.1–1.0.
+
+    Raises:
+        ValueError: `speed` is not a finite number.
+    """
+    if isinstance(speed, bool) or not isinstance(speed, (int, float)):
+        raise ValueError(f"speed: {speed!r} is not a number; allowed: 0.1 to 1.0")
+    # NaN and the infinities fail this comparison; so do ints too large for a float.
+    if not abs(speed) <= 1e308:
+        raise ValueError(f"speed: {speed!r} is not finite; allowed: 0.1 to 1.0")
+    return min(MAX_SPEED, max(MIN_SPEED, float(speed)))
+
+
+def moves_per_second(speed: float) -> float:
+    """Pace of the watched game, about 2 to 60 moves a second, equal steps by ratio."""
+    return float(2.0 * 30.0 ** ((speed - MIN_SPEED) / (MAX_SPEED - MIN_SPEED)))
+
+
+def step_delay(speed: float) -> float:
+    """Seconds that a step of the step view is slowed by, at `speed` 0.1 to 1.0."""
+    return (1.0 - speed) * 0.1
+
+
+def _unknown(name: str) -> str:
+    fields = list(TrainingConfig.model_fields)
+    near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(fields)}"
+    return f"{name}: no such field; {hint}"
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        message = item["msg"].removeprefix("Value error, ")
+        if not item["loc"]:
+            lines.append(message)
+            continue
+        name = str(item["loc"][0])
+        lines.append(f"{name}: {_short(item['input'])} is refused; {_allowed(name)}")
+    return "\n".join(lines)
+
+
+def _short(value: Any, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _allowed(name: str) -> str:
+    """Say what a field takes, from its JSON schema."""
+    schema = TrainingConfig.model_json_schema()["properties"][name]
+    kinds = schema.get("anyOf", [schema])
+    return "allowed: " + " or ".join(_allowed_kind(kind) for kind in kinds)
+
+
+def _allowed_kind(kind: dict[str, Any]) -> str:
+    if "enum" in kind:
+        return ", ".join(map(repr, kind["enum"]))
+    if kind["type"] == "null":
+        return "None"
+    if kind["type"] == "string":
+        return f"text of 1 to {kind['maxLength']} characters"
+    if kind["type"] == "boolean":
+        return "True, False"
+    what = "a whole number" if kind["type"] == "integer" else "a finite number"
+    low = (
+        f"above {kind['exclusiveMinimum']:g}"
+        if "exclusiveMinimum" in kind
+        else f"from {kind['minimum']:,}"
+    )
+    return f"{what} {low} to {kind['maximum']:,}"
+
+
+def _nearest_divisor(total: int, wanted: int) -> int:
+    small = [d for d in range(1, int(total**0.5) + 1) if total % d == 0]
+    divisors = {*small, *(total // d for d in small)}
+    return min(divisors, key=lambda d: (abs(d - wanted), d))
