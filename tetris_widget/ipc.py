@@ -1,0 +1,155 @@
+"""Events and queues between kernel and training process that survive a kill.
+
+Owns the two primitives that differ from multiprocessing's own, and why: a process
+killed inside a stock Event or in the middle of a message leaves the other side hanging
+for ever (https://github.com/python/cpython/issues/75158, …/issues/87971). Deliberately
+doesn't know what the messages mean.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.queues
+import multiprocessing.synchronize
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from ctypes import c_bool
+from multiprocessing.context import SpawnContext
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+# A pipe writes up to PIPE_BUF bytes whole or not at all (4096 on Linux), of which
+# multiprocessing takes 4 for the length. A message within this limit is never torn.
+MAX_MESSAGE_BYTES = 4092
+EVENT_POLL_SECONDS = 0.002
+# Messages under way at most; beyond that the sender feels that nobody reads.
+QUEUE_LENGTH = 64
+
+Message = dict[str, Any]
+
+
+class MessageTooLargeError(ValueError):
+    """A message that could be torn if its sender were killed while writing it."""
+
+
+class SharedEvent(multiprocessing.synchronize.Event):
+    """A multiprocessing Event that is one byte of shared memory, without any lock.
+
+    A process that is killed while it waits or polls cannot block the others, at the
+    price that `wait` polls every 2 ms.
+    """
+
+    def __init__(self, context: SpawnContext, *, is_set: bool = False) -> None:
+        # The base class would make the very locks that this class exists to avoid.
+        self._shared = context.RawValue(c_bool, is_set)
+
+    def is_set(self) -> bool:
+        """Return whether the event is set."""
+        return bool(self._shared.value)
+
+    def set(self) -> None:
+        """Set the event."""
+        self._shared.value = True
+
+    def clear(self) -> None:
+        """Clear the event."""
+        self._shared.value = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the event is set, or `timeout` seconds; return whether it is."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self.is_set():
+            left = EVENT_POLL_SECONDS
+            if deadline is not None:
+                left = min(left, deadline - time.monotonic())
+                if left <= 0:
+                    return False
+            time.sleep(left)
+        return True
+
+
+class BatchQueue(multiprocessing.queues.Queue[Any]):
+    """A multiprocessing Queue of dicts, several of which may travel as one message.
+
+    `get` returns one dict at a time, whichever way they came. Every message stays
+    under `MAX_MESSAGE_BYTES`.
+    """
+
+    def __init__(self, context: SpawnContext, maxsize: int = QUEUE_LENGTH) -> None:
+        super().__init__(maxsize, ctx=context)
+        self._unpacked: deque[Message] = deque()
+        self.observer: Callable[[Message], None] | None = None
+
+    def __getstate__(self) -> Any:
+        return super().__getstate__()  # type: ignore[misc]
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)  # type: ignore[misc]
+        self._unpacked = deque()
+        self.observer = None
+
+    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Put a message, or a list of messages.
+
+        Raises:
+            MessageTooLargeError: it is larger than can be sent whole.
+            queue.Full: the other side does not read.
+        """
+        size = _size(obj)
+        if size > MAX_MESSAGE_BYTES:
+            raise MessageTooLargeError(
+                f"a message of {size} bytes; allowed: {MAX_MESSAGE_BYTES}"
+            )
+        super().put(obj, block, timeout)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Message:
+        """Return the next message.
+
+        Raises:
+            queue.Empty: there is none (within `timeout` seconds).
+        """
+        if not self._unpacked:
+            item = super().get(block, timeout)
+            self._unpacked.extend(item if isinstance(item, list) else [item])
+        message = self._unpacked.popleft()
+        if self.observer is not None:
+            self.observer(message)
+        return message
+
+    def empty(self) -> bool:
+        """Return whether nothing is waiting to be read."""
+        return not self._unpacked and super().empty()
+
+    @property
+    def connection(self) -> Any:
+        """The reading end, for `multiprocessing.connection.wait`."""
+        return self._reader  # type: ignore[attr-defined]
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether everything put by this process has been handed to the pipe."""
+        return not self._buffer  # type: ignore[attr-defined]
+
+
+def pack(messages: Sequence[Message]) -> list[list[Message]]:
+    """Split `messages`, in order, into batches that a BatchQueue can send.
+
+    Raises:
+        MessageTooLargeError: one message alone is too large.
+    """
+    if not messages:
+        return []
+    if _size(list(messages)) <= MAX_MESSAGE_BYTES:
+        return [list(messages)]
+    if len(messages) == 1:
+        raise MessageTooLargeError(
+            f"a {messages[0].get('type')!r} message of {_size(messages[0])} bytes; "
+            f"allowed: {MAX_MESSAGE_BYTES}"
+        )
+    half = len(messages) // 2
+    return pack(messages[:half]) + pack(messages[half:])
+
+
+def _size(obj: Any) -> int:
+    return len(ForkingPickler.dumps(obj))

@@ -1,0 +1,397 @@
+"""The kernel's side of the training process: start, steer, stop, and notice its death.
+
+Owns the process, its Events and queues, and the state of the run as asked for and as
+it really is. Works alone in a plain script (under `if __name__ == "__main__":`, as
+spawned processes need). Deliberately doesn't know Jupyter, torch, or what the messages
+are good for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+from tetris_widget.config import TrainingConfig, check_speed
+from tetris_widget.ipc import BatchQueue, SharedEvent
+from tetris_widget.run_directory import RunDirectory
+
+Message = dict[str, Any]
+OnMessage = Callable[[Message], None]
+
+TERMINAL = ("finished", "stopped", "failed")
+# How long each rung of the stop ladder waits before the next one.
+STOP_SECONDS = 4.0
+TERMINATE_SECONDS = 2.0
+KILL_SECONDS = 2.0
+READ_SECONDS = 0.5
+
+
+class TrainingManager:
+    """Runs one training at a time, in a process of its own.
+
+    Args:
+        on_message: called with every message of the process, on a thread of the
+            manager's; the manager then drains `metrics_queue` itself. None: the caller
+            reads `metrics_queue` (an unread queue never slows the training).
+
+    Attributes:
+        pause_event: set = running, cleared = paused.
+        stop_event: set = stop.
+        metrics_queue: dicts with `type` from the training process.
+        command_queue: dicts with `command` to the training process.
+        process: the training process, or None.
+        status: what was asked for: `idle`, `running`, `paused`, `stopping`, or how the
+            last run ended: `finished`, `stopped`, `failed`.
+    """
+
+    def __init__(self, on_message: OnMessage | None = None) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._on_message = on_message
+        self._lock = threading.RLock()
+        self._is_warm = False
+        self._effective = "idle"
+        self._reason: str | None = None
+        self._run: RunDirectory | None = None
+        self._ended = threading.Event()
+        self._ended.set()
+        self._ladder: threading.Thread | None = None
+        self.status = "idle"
+        self.process: SpawnProcess | None = None
+        self._new_channels()
+
+    @staticmethod
+    def _training_worker(
+        config_dict: Message,
+        metrics_queue: BatchQueue,
+        command_queue: BatchQueue,
+        pause_event: SharedEvent,
+        stop_event: SharedEvent,
+    ) -> None:
+        """Be the training process. The only place that imports the worker."""
+        from tetris_widget.training.worker import run_worker
+
+        run_worker(config_dict, metrics_queue, command_queue, pause_event, stop_event)
+
+    # Starting and ending
+
+    def prepare(self) -> None:
+        """Start a process that loads and compiles everything, and waits for a run."""
+        with self._lock:
+            if not self.is_running() and not (self._is_warm and self._is_alive()):
+                self._new_channels()
+                self._is_warm = True
+                self._spawn({"warm": True})
+
+    def start_training(self, config: TrainingConfig | Mapping[str, Any]) -> bool:
+        """Start a run; return False if one runs already.
+
+        When the run's directory cannot be written the result is False too, and `status`
+        is `failed` with the reason in `get_status()`.
+
+        Raises:
+            ConfigError: `config` is a mapping that makes no valid TrainingConfig.
+        """
+        if not isinstance(config, TrainingConfig):
+            config = TrainingConfig(**config)
+        with self._lock:
+            if self.is_running():
+                return False
+            try:
+                self._run = RunDirectory.create(config)
+            except OSError as error:
+                self._run = None
+                self._finish("failed", f"cannot write to {config.run_dir}: {error}")
+            else:
+                self._begin(config, self._run)
+                return True
+        self._tell_end()
+        return False
+
+    def stop_training(self, timeout: float = 10.0) -> bool:
+        """Stop the run and wait for its end; return whether it has ended.
+
+        The process gets 4 s to end by itself, then SIGTERM, then SIGKILL.
+        """
+        self.request_stop()
+        return self.wait(timeout)
+
+    def request_stop(self) -> bool:
+        """Ask the run to stop, and return at once; False if none runs."""
+        with self._lock:
+            if not self.is_running() or self.status == "stopping":
+                return False
+            self.status = "stopping"
+            self._climb()
+            return True
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until no run is under way, `timeout` seconds at most."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.is_running():
+            left = 0.05 if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self._ended.wait(min(left, 0.05))
+        return True
+
+    def close(self, timeout: float = 10.0) -> None:
+        """End the process, whatever it does; the manager can start another one."""
+        with self._lock:
+            self.request_stop()
+            process = self.process
+            if process is not None and self._is_alive():
+                self._command({"command": "close"})
+                self._climb()
+            ladder = self._ladder
+        if ladder is not None:
+            ladder.join(timeout)
+
+    # Steering
+
+    def pause_training(self) -> bool:
+        """Pause; False unless running and not paused yet."""
+        with self._lock:
+            if not self.is_running() or self.status != "running":
+                return False
+            self.pause_event.clear()
+            self.status = "paused"
+            return True
+
+    def resume_training(self) -> bool:
+        """Go on; False unless paused."""
+        with self._lock:
+            if not self.is_running() or self.status != "paused":
+                return False
+            self.pause_event.set()
+            self.status = "running"
+            return True
+
+    def set_mode(self, visual: bool) -> None:
+        """Show env 0's own steps, slowed (True), or nothing (False)."""
+        self._command({"command": "set_mode", "visual": bool(visual)})
+
+    def set_view(self, view: str) -> None:
+        """Show nothing (`headless`), a game of its own (`watch`), or env 0 (`step`)."""
+        self._command({"command": "set_view", "view": view})
+
+    def set_speed(self, speed: float) -> None:
+        """Set the pace of what is shown, clamped to 0.1–1.0.
+
+        Raises:
+            ValueError: `speed` is not a finite number.
+        """
+        self._command({"command": "set_speed", "speed": check_speed(speed)})
+
+    # State
+
+    def is_running(self) -> bool:
+        """Return whether a run is under way (starting, running, paused, stopping)."""
+        with self._lock:
+            if self._on_message is None:
+                self._notice_death()
+            return not self._ended.is_set()
+
+    def get_status(self) -> Message:
+        """Return `status`, what is really so (`effective`), `reason`, `run_dir`, ….
+
+        `effective` changes only on the process's word, or its death.
+        """
+        with self._lock:
+            self.is_running()
+            process = self.process
+            return {
+                "status": self.status,
+                "effective": self._effective,
+                "reason": self._reason,
+                "run_id": self._run.run_id if self._run else None,
+                "run_dir": str(self._run.path) if self._run else None,
+                "pid": process.pid if process and self._is_alive() else None,
+                "is_warm": self._is_warm and self._is_alive(),
+            }
+
+    # Inside
+
+    def _new_channels(self) -> None:
+        """Make fresh Events and queues: nothing of an old process can reach a new."""
+        self.pause_event = SharedEvent(self._context, is_set=True)
+        self.stop_event = SharedEvent(self._context)
+        self.metrics_queue = BatchQueue(self._context)
+        self.command_queue = BatchQueue(self._context, maxsize=0)
+        # A dead process must not keep the kernel from ending.
+        self.command_queue.cancel_join_thread()
+
+    def _begin(self, config: TrainingConfig, run: RunDirectory) -> None:
+        job = {"config": config.to_dict(), "run_path": str(run.path)}
+        self._ended.clear()
+        self._reason = None
+        self.status = "running"
+        self._effective = "starting"
+        if self._is_warm and self._is_alive():
+            self._is_warm = False
+            self._command({"command": "start", **job})
+        else:
+            self._new_channels()
+            self._is_warm = False
+            self._spawn(job)
+
+    def _spawn(self, job: Message) -> None:
+        arguments = (
+            job,
+            self.metrics_queue,
+            self.command_queue,
+            self.pause_event,
+            self.stop_event,
+        )
+        self.process = self._context.Process(
+            target=self._training_worker,
+            args=arguments,
+            name="tetris-widget-training",
+            daemon=True,
+        )
+        self.metrics_queue.observer = self._observe
+        with _sigint_blocked():
+            self.process.start()
+        if self._on_message is not None:
+            threading.Thread(
+                target=self._read,
+                args=(self.process, self.metrics_queue),
+                name="training-reader",
+                daemon=True,
+            ).start()
+
+    def _command(self, command: Message) -> None:
+        with self._lock:
+            if self._is_alive():
+                self.command_queue.put(command)
+
+    def _is_alive(self) -> bool:
+        return self.process is not None and self.process.is_alive()
+
+    def _read(self, process: SpawnProcess, messages: BatchQueue) -> None:
+        """Deliver messages until the process is dead and its queue is empty."""
+        while True:
+            ready = wait([messages.connection, process.sentinel], READ_SECONDS)
+            self._deliver_all(messages)
+            if process.sentinel in ready and messages.connection not in ready:
+                break
+        process.join(KILL_SECONDS)
+        with self._lock:
+            is_news = self.process is process and self._notice_death()
+        # Outside the lock: the receiver may hold one of its own.
+        if is_news:
+            self._tell_end()
+
+    def _deliver_all(self, messages: BatchQueue) -> None:
+        while True:
+            try:
+                message = messages.get_nowait()
+            except queue.Empty:
+                return
+            if self._on_message is not None and self._is_current(message):
+                self._on_message(message)
+
+    def _is_current(self, message: Message) -> bool:
+        run_id = message.get("run_id")
+        return run_id is None or (self._run is not None and run_id == self._run.run_id)
+
+    def _observe(self, message: Message) -> None:
+        """Follow the process's own word about its state."""
+        if message["type"] != "status" or not self._is_current(message):
+            return
+        with self._lock:
+            state = message["state"]
+            if self._ended.is_set():
+                return
+            if state in TERMINAL:
+                self._finish(state, message["reason"])
+            elif state in ("starting", "running", "paused"):
+                self._effective = state
+
+    def _finish(self, state: str, reason: str | None) -> None:
+        self.status = self._effective = state
+        self._reason = reason
+        self._ended.set()
+
+    def _notice_death(self) -> bool:
+        """End the run if its process died without a word; return whether it did."""
+        if self._ended.is_set() or self._is_alive() or self.process is None:
+            return False
+        recorded = self._run.state() if self._run else {}
+        if recorded.get("state") in TERMINAL:
+            self._finish(recorded["state"], recorded.get("reason"))
+            return True
+        cause = _cause(self.process.exitcode)
+        if self.status == "stopping":
+            self._finish("stopped", f"by force: {cause}")
+        else:
+            self._finish("failed", cause)
+        if self._run is not None:
+            # The reason is shown anyway; a disk that fails here has failed before.
+            with contextlib.suppress(OSError):
+                self._run.write_state(self.status, reason=self._reason)
+        return True
+
+    def _tell_end(self) -> None:
+        """Say, in the process's place, how the run ended."""
+        if self._on_message is not None:
+            message = dict.fromkeys(("detail", "timesteps", "elapsed"))
+            run_id = self._run.run_id if self._run else None
+            state = {"state": self.status, "reason": self._reason}
+            self._on_message({"type": "status", "run_id": run_id, **state, **message})
+
+    def _climb(self) -> None:
+        """End the process by the stop ladder, on a thread of its own."""
+        self.stop_event.set()
+        self.pause_event.set()
+        if self.process is None or (self._ladder and self._ladder.is_alive()):
+            return
+        self._ladder = threading.Thread(
+            target=_stop_ladder, args=(self.process,), name="stop-ladder", daemon=True
+        )
+        self._ladder.start()
+
+
+def _stop_ladder(process: SpawnProcess) -> None:
+    if _has_ended(process, STOP_SECONDS):
+        return
+    process.terminate()
+    if _has_ended(process, TERMINATE_SECONDS):
+        return
+    process.kill()
+    _has_ended(process, KILL_SECONDS)
+
+
+def _has_ended(process: SpawnProcess, seconds: float) -> bool:
+    return bool(wait([process.sentinel], seconds))
+
+
+def _cause(exitcode: int | None) -> str:
+    if exitcode is None:
+        return "the training process ended"
+    if exitcode < 0:
+        name = signal.Signals(-exitcode).name
+        hint = ", often for lack of memory" if name == "SIGKILL" else ""
+        return f"the training process was killed by {name}{hint}"
+    return f"the training process ended without a word (exit code {exitcode})"
+
+
+@contextlib.contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """Let a process start with Interrupt blocked, until it has its own handler."""
+    if os.name == "nt":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,397 @@
+"""Puts any Stable-Baselines3 `learn()` under control, and tells what it does.
+
+Owns the order of things in a step: stop, commands, pause, stop, episodes, board,
+metrics. Deliberately doesn't know processes, disks (but for the best model) or the
+panel: any queues and Events with the standard methods will do.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter, Logger
+
+from tetris_widget.config import check_speed, step_delay
+from tetris_widget.run_directory import to_jsonable
+from tetris_widget.training.best import save_model
+
+Message = dict[str, Any]
+
+# How long a paused or slowed run may take to notice a command or a stop.
+SLICE_SECONDS = 0.02
+# Episodes kept in `episode_rewards` and `episode_lines`; all are in the journal.
+MAX_EPISODES_KEPT = 20_000
+# Timesteps per second are measured over the last four to five of these.
+FPS_SLICE_SECONDS = 0.5
+FPS_SLICES = 5
+# Both must fit into one message (`ipc.MAX_MESSAGE_BYTES`); worker.log has the rest.
+MAX_SENTENCE = 400
+MAX_TRACEBACK = 1_200
+
+
+class StopTraining(BaseException):
+    """Leaves `learn()` from inside a gradient update; not an error."""
+
+
+class WebMetricsCallback(BaseCallback):
+    """Controls a run by Events and commands, and reports it on a queue.
+
+    Works for any number of envs, with any SB3 algorithm and any environment; lines and
+    boards are reported where `infos` have `lines` and `frame`.
+
+    Args:
+        metrics_queue: takes dicts with `type`: `episode`, `metrics`, `board`, `status`,
+            `info`, `error`. Python numbers only.
+        command_queue: gives dicts with `command`: `stop`, `set_mode` (`visual`),
+            `set_speed` (`speed`).
+        pause_event: set = run, cleared = pause; None: never pauses.
+        stop_event: set = stop; None: stops by command only.
+        checkpoint_dir: the best model is written to `best/model.zip` in it.
+        update_freq: timesteps between two `metrics`.
+        board_update_freq: timesteps between two `board`s, in visual mode.
+        verbose: as in SB3.
+
+    Attributes:
+        visual_mode: whether env 0's own steps are shown, and slowed by `step_delay`.
+        step_delay: seconds, `(1 - speed) * 0.1`.
+        episode_count: finished episodes, of all envs.
+        episode_rewards: their rewards (at least the last 20,000).
+        episode_lines: their lines; an episode without lines adds nothing.
+        best_lines: the most lines of a finished episode.
+        raise_on_stop: leave a gradient update at once by `StopTraining`, which the
+            caller of `learn()` must catch. False: stop at the next step.
+        handlers: what each command does; more can be added.
+        background: called at each control point while the run isn't paused.
+    """
+
+    def __init__(
+        self,
+        metrics_queue: Any,
+        command_queue: Any,
+        pause_event: Any = None,
+        stop_event: Any = None,
+        checkpoint_dir: str | Path = "./checkpoints",
+        update_freq: int = 100,
+        board_update_freq: int = 50,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(verbose)
+        self.metrics_queue = metrics_queue
+        self.command_queue = command_queue
+        self.pause_event = pause_event
+        self.stop_event = stop_event
+        self.checkpoint_dir = Path(checkpoint_dir)
+        self.update_freq = update_freq
+        self.board_update_freq = board_update_freq
+        self.visual_mode = False
+        self.step_delay = 0.0
+        self.episode_count = 0
+        self.episode_rewards: list[float] = []
+        self.episode_lines: list[int] = []
+        self.best_lines = 0
+        self.raise_on_stop = False
+        self.watch_cost: float | None = None
+        self.background: list[Callable[[], None]] = []
+        self.handlers: dict[str, Callable[[Mapping[str, Any]], None]] = {
+            "stop": self._on_stop_command,
+            "set_mode": self._on_set_mode,
+            "set_speed": self.set_speed,
+        }
+        self._stop_commanded = False
+        self._metrics = _LatestMetrics()
+        self._hooks: list[Any] = []
+        self._returns = np.zeros(0)
+        self._lengths = np.zeros(0, dtype=np.int64)
+        self._next_update = 0
+        self._next_board = 0
+        self._started_at = 0.0
+        self._paused_seconds = 0.0
+        self._fps_marks: deque[tuple[float, int]] = deque(maxlen=FPS_SLICES)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the training began, without pauses."""
+        return time.perf_counter() - self._started_at - self._paused_seconds
+
+    # SB3's hooks
+
+    def _on_training_start(self) -> None:
+        n_envs = self.training_env.num_envs
+        self._returns = np.zeros(n_envs)
+        self._lengths = np.zeros(n_envs, dtype=np.int64)
+        self._started_at = time.perf_counter()
+        self._paused_seconds = 0.0
+        self._next_update = self.num_timesteps + self.update_freq
+        self._next_board = self.num_timesteps + self.board_update_freq
+        self._fps_marks.clear()
+        self._fps_marks.append((0.0, self.num_timesteps))
+        logger: Logger = self.model.logger
+        logger.output_formats.append(self._metrics)
+        # No callback fires inside `train()`, which can take seconds; the optimizer does.
+        for optimizer in _optimizers(self.model.policy):
+            hook = optimizer.register_step_post_hook(self._on_optimizer_step)
+            self._hooks.append(hook)
+        self._send_status("running")
+
+    def _on_step(self) -> bool:
+        if not self._control_point():
+            return False
+        self._count_episodes()
+        if self.visual_mode and self.num_timesteps >= self._next_board:
+            self._next_board = self.num_timesteps + self.board_update_freq
+            self._send_board()
+            self._sleep(self.step_delay)
+        if self.num_timesteps >= self._next_update:
+            self._next_update = self.num_timesteps + self.update_freq
+            self._send_metrics()
+        return True
+
+    def _on_training_end(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        if self._metrics in self.model.logger.output_formats:
+            self.model.logger.output_formats.remove(self._metrics)
+        self._send_metrics()
+
+    def _on_optimizer_step(self, *_: Any) -> None:
+        if not self._control_point() and self.raise_on_stop:
+            raise StopTraining
+
+    # Control
+
+    def _control_point(self) -> bool:
+        """Stop? Commands. Pause. Stop? Return whether to go on."""
+        if self._is_stopped():
+            return False
+        self._process_commands()
+        self._wait_while_paused()
+        if self._is_stopped():
+            return False
+        for work in self.background:
+            work()
+        return True
+
+    def _is_stopped(self) -> bool:
+        if self._stop_commanded:
+            return True
+        return self.stop_event is not None and bool(self.stop_event.is_set())
+
+    def _wait_while_paused(self) -> None:
+        if self.pause_event is None or self.pause_event.is_set():
+            return
+        since = time.perf_counter()
+        self._send_metrics()
+        self._send_status("paused")
+        while not self.pause_event.wait(SLICE_SECONDS) and not self._is_stopped():
+            self._process_commands()
+        self._paused_seconds += time.perf_counter() - since
+        if not self._is_stopped():
+            self._send_status("running")
+
+    def _process_commands(self) -> None:
+        while True:
+            try:
+                command = self.command_queue.get_nowait()
+            except queue.Empty:
+                return
+            self._carry_out(command)
+
+    def _carry_out(self, command: Any) -> None:
+        name = command.get("command") if isinstance(command, Mapping) else None
+        handler = self.handlers.get(name) if isinstance(name, str) else None
+        try:
+            if handler is None:
+                allowed = ", ".join(self.handlers)
+                raise ValueError(f"unknown command {command!r:.200}; allowed: {allowed}")
+            handler(command)
+        except (ValueError, KeyError, TypeError) as error:
+            self.send("error", text=f"Command refused: {error}", traceback=None)
+
+    def _on_stop_command(self, command: Mapping[str, Any]) -> None:
+        self._stop_commanded = True
+
+    def _on_set_mode(self, command: Mapping[str, Any]) -> None:
+        self.visual_mode = bool(command["visual"])
+        mode = "visual" if self.visual_mode else "headless"
+        self.send("info", kind="mode", text=f"Mode: {mode}")
+
+    def set_speed(self, command: Mapping[str, Any]) -> None:
+        """Slow the steps shown in visual mode by `(1 - command["speed"]) * 0.1` s."""
+        self.step_delay = step_delay(check_speed(command["speed"]))
+
+    def _sleep(self, seconds: float) -> None:
+        """Sleep, but never past a stop or a pause."""
+        until = time.perf_counter() + seconds
+        while (left := until - time.perf_counter()) > 0:
+            paused = self.pause_event is not None and not self.pause_event.is_set()
+            if paused or self._is_stopped():
+                return
+            time.sleep(min(left, SLICE_SECONDS))
+
+    # Reports
+
+    def _count_episodes(self) -> None:
+        """Add this step's rewards; the end of an episode is read from `infos`."""
+        self._returns += self._original_rewards()
+        self._lengths += 1
+        for env in np.flatnonzero(self.locals["dones"]).tolist():
+            info = self.locals["infos"][env]
+            monitored = info.get("episode")
+            reward = float(monitored["r"] if monitored else self._returns[env])
+            lines = info.get("lines")
+            self._on_episode_end(
+                reward,
+                None if lines is None else int(lines),
+                length=int(self._lengths[env]),
+                env=env,
+            )
+            self._returns[env] = 0.0
+            self._lengths[env] = 0
+
+    def _original_rewards(self) -> Any:
+        original = getattr(self.training_env, "get_original_reward", None)
+        return self.locals["rewards"] if original is None else original()
+
+    def _on_episode_end(
+        self, reward: float, lines: int | None, *, length: int = 0, env: int = 0
+    ) -> None:
+        self.episode_count += 1
+        _append_bounded(self.episode_rewards, reward)
+        self.send(
+            "episode",
+            episode=self.episode_count,
+            env=env,
+            reward=reward,
+            lines=lines,
+            length=length,
+        )
+        if lines is None:
+            return
+        _append_bounded(self.episode_lines, lines)
+        if lines > self.best_lines:
+            self.best_lines = lines
+            self._save_best_model(lines, reward)
+
+    def _save_best_model(self, lines: int, reward: float) -> None:
+        path = self.checkpoint_dir / "best" / "model.zip"
+        metadata = to_jsonable(
+            {
+                "best_lines": lines,
+                "reward": reward,
+                "episode": self.episode_count,
+                "timesteps": self.num_timesteps,
+                "algorithm": type(self.model).__name__,
+                "saved_at": time.time(),
+            }
+        )
+        try:
+            save_model(self.model, path, metadata)
+        except OSError as error:
+            reason = error.strerror or error
+            self.warn(f"could not save the best model: {reason}")
+            return
+        self.send(
+            "info",
+            kind="best",
+            text=f"new best: {lines:,} lines in one game, saved to {path}",
+            best_lines=lines,
+            episode=self.episode_count,
+        )
+
+    def _send_board(self) -> None:
+        frame = self.locals["infos"][0].get("frame")
+        if frame is not None:
+            over = bool(self.locals["dones"][0])
+            self.send_frame({**frame, "over": over}, view="step")
+
+    def send_frame(self, frame: Mapping[str, Any], view: str) -> None:
+        """Report one move of a game, `cells` as bytes, top row first."""
+        plain = {key: to_jsonable(value) for key, value in frame.items()}
+        plain.pop("board", None)
+        plain["cells"] = np.asarray(frame["cells"], dtype=np.uint8).tobytes()
+        self.send("board", view=view, frames=[plain])
+
+    def _send_metrics(self) -> None:
+        self.send(
+            "metrics",
+            episodes=self.episode_count,
+            fps=self._measure_fps(),
+            watch_cost=self.watch_cost,
+            values=to_jsonable(self._metrics.values),
+        )
+
+    def _measure_fps(self) -> float:
+        """Timesteps per second of training, over about the last two seconds."""
+        now = self.elapsed
+        since, timesteps = self._fps_marks[0]
+        if now - self._fps_marks[-1][0] >= FPS_SLICE_SECONDS:
+            self._fps_marks.append((now, self.num_timesteps))
+        return (self.num_timesteps - timesteps) / max(now - since, 1e-9)
+
+    def _send_status(self, state: str) -> None:
+        self.send("status", state=state, reason=None, detail=None)
+
+    def warn(self, text: str) -> None:
+        """Report something that went wrong without stopping the run."""
+        self.send("info", kind="warning", text=text)
+
+    def send(self, type_: str, **fields: Any) -> None:
+        """Report a message of this type, with the timesteps and the seconds so far."""
+        self.metrics_queue.put(
+            {
+                "type": type_,
+                "timesteps": self.num_timesteps,
+                "elapsed": self.elapsed if self._started_at else 0.0,
+                **fields,
+            }
+        )
+
+
+class _LatestMetrics(KVWriter):
+    """SB3's logger writes here; each key keeps its last value."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+
+    def write(
+        self,
+        key_values: dict[str, Any],
+        key_excluded: dict[str, tuple[str, ...]],
+        step: int = 0,
+    ) -> None:
+        for key, value in key_values.items():
+            # `time/` counts pauses, and `rollout/` lags: both have better sources here.
+            if isinstance(value, (int, float, np.number)) and key.startswith("train/"):
+                self.values[key] = float(value)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def describe_error(error: BaseException) -> tuple[str, str]:
+    """Return one sentence about an error, and the end of its traceback."""
+    sentence = f"{type(error).__name__}: {error}".split("\n")[0]
+    excerpt = "".join(traceback.format_exception(error))
+    return sentence[:MAX_SENTENCE], excerpt[-MAX_TRACEBACK:]
+
+
+def _optimizers(policy: Any) -> list[torch.optim.Optimizer]:
+    owners = (policy, getattr(policy, "actor", None), getattr(policy, "critic", None))
+    found = [getattr(owner, "optimizer", None) for owner in owners]
+    return [item for item in found if isinstance(item, torch.optim.Optimizer)]
+
+
+def _append_bounded(values: list[Any], value: Any) -> None:
+    values.append(value)
+    if len(values) > 2 * MAX_EPISODES_KEPT:
+        del values[:-MAX_EPISODES_KEPT]

@@ -1,0 +1,120 @@
+"""The training process's way out: disk first, then the queue, from one thread.
+
+Owns batching and back-pressure. The training thread only appends to a deque; if nobody
+reads at the other end, training goes on at the same speed and what is lossless is on
+disk. Deliberately doesn't know what the messages mean beyond which of them may be
+dropped.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from typing import Any
+
+from tetris_widget.ipc import BatchQueue, pack
+from tetris_widget.training.journal import Journal
+
+Message = dict[str, Any]
+
+FLUSH_SECONDS = 0.05
+# What waits for a reader who is away; the disk has all of it but the boards.
+MAX_WAITING = 5_000
+MAX_FRAMES_WAITING = 60
+URGENT = ("status", "error", "evaluation")
+
+
+class Outbox:
+    """A queue's sending half (`put`), which never blocks and never fails.
+
+    Args:
+        metrics_queue: where the messages go.
+        run_id: put on every message, so that a stale one can be told.
+        journal: where they are written first; None: nowhere (a worker that warms up).
+    """
+
+    def __init__(
+        self, metrics_queue: BatchQueue, run_id: str | None, journal: Journal | None
+    ) -> None:
+        self.run_id = run_id
+        self.journal = journal
+        self._queue = metrics_queue
+        self._inbox: deque[Message] = deque()
+        self._waiting: deque[Message] = deque(maxlen=MAX_WAITING)
+        self._wake = threading.Event()
+        self._turn = threading.Lock()
+        self._closing = False
+        self._thread = threading.Thread(target=self._loop, name="outbox", daemon=True)
+        self._thread.start()
+
+    def put(
+        self, message: Message, block: bool = True, timeout: float | None = None
+    ) -> None:
+        """Take a message; `block` and `timeout` are there for a queue's signature."""
+        message["run_id"] = self.run_id
+        self._inbox.append(message)
+        if message["type"] in URGENT:
+            self._wake.set()
+
+    def put_nowait(self, message: Message) -> None:
+        """Take a message."""
+        self.put(message)
+
+    def flush(self) -> None:
+        """Write everything taken so far to disk and to the queue, if it is read."""
+        with self._turn:
+            messages = [self._inbox.popleft() for _ in range(len(self._inbox))]
+            if messages and self.journal is not None:
+                self.journal.write(messages)
+            self._waiting.extend(_coalesce(messages))
+            self._send()
+
+    def close(self, seconds: float) -> None:
+        """Flush, and wait up to `seconds` until the other side has it all."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join(seconds)
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.flush()
+            if not self._waiting and self._queue.is_sent:
+                break
+            time.sleep(0.005)
+        if self.journal is not None:
+            self.journal.close()
+
+    def _loop(self) -> None:
+        while not self._closing:
+            self._wake.wait(FLUSH_SECONDS)
+            self._wake.clear()
+            self.flush()
+
+    def _send(self) -> None:
+        batches = pack(list(self._waiting))
+        self._waiting.clear()
+        for index, batch in enumerate(batches):
+            try:
+                self._queue.put(batch, timeout=0.0 if self._closing else FLUSH_SECONDS)
+            except queue.Full:
+                for unsent in batches[index:]:
+                    self._waiting.extend(unsent)
+                return
+
+
+def _coalesce(messages: list[Message]) -> list[Message]:
+    """Keep the last metrics and the newest boards; everything else stays, in order."""
+    last_metrics = None
+    boards: list[Message] = []
+    kept = []
+    for message in messages:
+        if message["type"] == "metrics":
+            last_metrics = message
+        elif message["type"] == "board":
+            boards.append(message)
+        else:
+            kept.append(message)
+    if last_metrics is not None:
+        kept.append(last_metrics)
+    return kept + boards[-MAX_FRAMES_WAITING:]

@@ -1,0 +1,262 @@
+"""The training process, from its first line to its last.
+
+Owns the life of that process: its own session, its log, warming up, the run, the
+parent's death, the way out. Deliberately doesn't know who started it, nor what is done
+with what it reports.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import queue
+import signal
+import sys
+import tempfile
+import threading
+import time
+from multiprocessing import parent_process
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Any
+
+from tetris_widget.config import TrainingConfig
+from tetris_widget.ipc import BatchQueue, SharedEvent
+from tetris_widget.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from tetris_widget.training.outbox import Outbox
+
+Message = dict[str, Any]
+
+# After SIGTERM, or the parent's death, the process leaves within this time, whatever
+# it is doing.
+DEADLINE_SECONDS = 5.0
+GOODBYE_SECONDS = 2.0
+MAX_LOG_BYTES = 10_000_000
+LOG_CHECK_SECONDS = 5.0
+
+
+class Worker:
+    """One training process: at most one run, then it ends."""
+
+    def __init__(
+        self,
+        metrics_queue: BatchQueue,
+        command_queue: BatchQueue,
+        pause_event: SharedEvent,
+        stop_event: SharedEvent,
+    ) -> None:
+        self._metrics_queue = metrics_queue
+        self._command_queue = command_queue
+        self._pause_event = pause_event
+        self._stop_event = stop_event
+        # Reading the real queue costs up to 24 µs a step; a thread does it instead.
+        self._commands: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._reason: str | None = None
+        self._outbox: Outbox | None = None
+        self._log = _Log()
+
+    def main(self, job: Message) -> int:
+        """Carry out `job` (`config`, `run_path`), or warm up and wait for one.
+
+        Returns:
+            The exit code: 0, or 1 if the run failed.
+        """
+        self._isolate()
+        if "warm" in job:
+            self._report("warming", detail="loading torch and Stable-Baselines3")
+            try:
+                self._warm_up()
+            except Exception as error:
+                self._fail(error, None)
+                return 1
+            self._report("ready")
+            started = self._wait_for_job()
+            if started is None:
+                return 0
+            job = started
+        return self._run(job)
+
+    # Around the run
+
+    def _isolate(self) -> None:
+        """Leave the kernel's session: its Interrupt and Restart aren't for us."""
+        with contextlib.suppress(PermissionError):  # already a session leader
+            os.setsid()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        for work in (self._watch_parent, self._read_commands, self._log.keep_small):
+            threading.Thread(target=work, name=work.__name__, daemon=True).start()
+
+    def _on_sigterm(self, *_: Any) -> None:
+        self._leave("the process was asked to end (SIGTERM)")
+
+    def _watch_parent(self) -> None:
+        parent = parent_process()
+        if parent is not None:
+            wait([parent.sentinel])
+            self._leave("the notebook's kernel ended")
+
+    def _leave(self, reason: str) -> None:
+        """Stop the run in good order, or the process by force after a deadline."""
+        self._reason = reason
+        self._stop_event.set()
+        self._pause_event.set()
+        self._commands.put({"command": "close"})
+        timer = threading.Timer(DEADLINE_SECONDS, os._exit, (1,))
+        timer.daemon = True
+        timer.start()
+
+    def _read_commands(self) -> None:
+        while True:
+            self._commands.put(self._command_queue.get())
+
+    def _warm_up(self) -> None:
+        from tetris_widget.training.policies import warm_up
+
+        self._report("warming", detail="compiling the game")
+        warm_up(TrainingConfig())
+
+    def _wait_for_job(self) -> Message | None:
+        while True:
+            command = self._commands.get()
+            if command.get("command") == "start":
+                return command
+            if command.get("command") == "close":
+                return None
+
+    # The run
+
+    def _run(self, job: Message) -> int:
+        run = RunDirectory(job["run_path"])
+        self._log.move_to(run)
+        from tetris_widget.training.journal import Journal
+
+        self._outbox = self._new_outbox(run.run_id)
+        journal = Journal(run, self._warn)
+        self._outbox.journal = journal
+        self._report("starting", detail="building the environments and the model")
+        try:
+            from tetris_widget.training.session import TrainingSession
+
+            session = TrainingSession(
+                TrainingConfig(**job["config"]),
+                run,
+                self._outbox,
+                self._commands,
+                self._pause_event,
+                self._stop_event,
+            )
+            outcome = session.train()
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
+            return self._fail(error, run)
+        self._end(run, outcome, self._reason)
+        return 0
+
+    def _fail(self, error: BaseException, run: RunDirectory | None) -> int:
+        from tetris_widget.training.callback import describe_error
+
+        sentence, excerpt = describe_error(error)
+        print(excerpt, file=sys.stderr, flush=True)
+        outbox = self._outbox or self._new_outbox(None)
+        outbox.put(
+            {
+                "type": "error",
+                "text": sentence,
+                "traceback": excerpt,
+                "timesteps": None,
+                "elapsed": None,
+            }
+        )
+        self._end(run, "failed", sentence)
+        return 1
+
+    def _end(self, run: RunDirectory | None, outcome: str, reason: str | None) -> None:
+        self._report(outcome, reason=reason)
+        if run is not None:
+            try:
+                run.write_state(outcome, reason=reason)
+            except OSError as error:
+                self._warn(f"could not write {run.state_file}: {error.strerror}")
+        if self._outbox is not None:
+            self._outbox.close(GOODBYE_SECONDS)
+
+    def _report(
+        self, state: str, detail: str | None = None, reason: str | None = None
+    ) -> None:
+        message = {"type": "status", "state": state, "reason": reason, "detail": detail}
+        if self._outbox is None:
+            # Before torch is loaded there is nothing to batch, and nothing to lose.
+            self._metrics_queue.put({**message, "run_id": None})
+        else:
+            self._outbox.put({**message, "timesteps": None, "elapsed": None})
+
+    def _warn(self, text: str) -> None:
+        if self._outbox is not None:
+            self._outbox.put(
+                {
+                    "type": "info",
+                    "kind": "warning",
+                    "text": text,
+                    "timesteps": None,
+                    "elapsed": None,
+                }
+            )
+
+    def _new_outbox(self, run_id: str | None) -> Outbox:
+        from tetris_widget.training.outbox import Outbox
+
+        return Outbox(self._metrics_queue, run_id, None)
+
+
+class _Log:
+    """The process's own stdout and stderr: a file, whatever the notebook does."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile("a+b")  # noqa: SIM115 open for life
+        self._point_here(self._file.fileno())
+        faulthandler.enable()
+
+    def move_to(self, run: RunDirectory) -> None:
+        """Go on in the run directory's log, with what was printed so far."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        try:
+            file = run.log_file.open("a+b")
+        except OSError:
+            return  # a directory that cannot be written is reported by the journal
+        self._file.seek(0)
+        file.write(self._file.read())
+        file.flush()
+        self._point_here(file.fileno())
+        self._file.close()
+        self._file = file
+
+    def keep_small(self) -> None:
+        """Empty the log whenever it has grown past its limit."""
+        while True:
+            time.sleep(LOG_CHECK_SECONDS)
+            if os.fstat(1).st_size > MAX_LOG_BYTES:
+                os.ftruncate(1, 0)
+
+    def _point_here(self, descriptor: int) -> None:
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+
+
+def run_worker(
+    job: Message,
+    metrics_queue: BatchQueue,
+    command_queue: BatchQueue,
+    pause_event: SharedEvent,
+    stop_event: SharedEvent,
+) -> None:
+    """Be the training process: carry out `job` and end the process."""
+    worker = Worker(metrics_queue, command_queue, pause_event, stop_event)
+    code = worker.main(job)
+    # Not `sys.exit`: it would join threads that may wait for a reader who is gone.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
