@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from ctypes import c_bool
 from multiprocessing.context import SpawnContext
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # A pipe writes up to PIPE_BUF bytes whole or not at all (4096 on Linux), of which
 # multiprocessing takes 4 for the length. A message within this limit is never torn.
@@ -69,7 +69,13 @@ class SharedEvent(multiprocessing.synchronize.Event):
         return True
 
 
-class BatchQueue(multiprocessing.queues.Queue[Any]):
+if TYPE_CHECKING:
+    _Queue = multiprocessing.queues.Queue[Any]
+else:  # not subscriptable before Python 3.12
+    _Queue = multiprocessing.queues.Queue
+
+
+class BatchQueue(_Queue):
     """A multiprocessing Queue of dicts, several of which may travel as one message.
 
     `get` returns one dict at a time, whichever way they came. Every message stays

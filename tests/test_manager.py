@@ -1,0 +1,329 @@
+"""The manager against a real process: legal states, one process, never blocking."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.toy import ToyManager
+from tetris_widget.config import ConfigError, TrainingConfig
+
+pytestmark = pytest.mark.timeout(90)
+
+# Generous: the goal of every call is 0.1 s.
+CALL_SECONDS = 0.5
+
+
+class Listener:
+    """Collects what a manager reports."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+
+    def __call__(self, message: dict[str, Any]) -> None:
+        self.messages.append(message)
+
+    def states(self) -> list[str]:
+        return [m["state"] for m in self.messages if m["type"] == "status"]
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TrainingConfig:
+    return TrainingConfig(run_dir=str(tmp_path / "runs"))
+
+
+@pytest.fixture
+def listener() -> Listener:
+    return Listener()
+
+
+@pytest.fixture
+def manager(listener: Listener) -> Iterator[ToyManager]:
+    made = ToyManager(listener)
+    yield made
+    made.close()
+
+
+def is_effectively(manager: ToyManager, state: str) -> Callable[[], bool]:
+    return lambda: manager.get_status()["effective"] == state
+
+
+def started(manager: ToyManager, config: TrainingConfig) -> ToyManager:
+    assert manager.start_training(config)
+    wait_for(is_effectively(manager, "running"))
+    return manager
+
+
+def test_a_new_manager_is_idle(manager: ToyManager) -> None:
+    assert manager.status == "idle"
+    assert not manager.is_running()
+    assert manager.pause_event.is_set()
+    assert not manager.stop_event.is_set()
+    assert manager.process is None
+
+
+def test_start_pause_resume_stop(
+    manager: ToyManager, config: TrainingConfig, listener: Listener
+) -> None:
+    started(manager, config)
+    assert manager.pause_training()
+    assert manager.status == "paused"
+    assert not manager.pause_event.is_set()
+    wait_for(is_effectively(manager, "paused"))
+    assert manager.resume_training()
+    assert manager.status == "running"
+    wait_for(is_effectively(manager, "running"))
+    assert manager.stop_training()
+    assert manager.status == manager.get_status()["effective"] == "stopped"
+    states = ["running", "paused", "running", "stopped"]
+    wait_for(lambda: listener.states() == states)
+
+
+def test_what_makes_no_sense_is_false_and_changes_nothing(
+    manager: ToyManager, config: TrainingConfig
+) -> None:
+    assert not manager.pause_training()
+    assert not manager.resume_training()
+    assert not manager.request_stop()
+    manager.set_speed(0.5)
+    manager.set_mode(True)
+    assert manager.status == "idle"
+    started(manager, config)
+    pid = manager.get_status()["pid"]
+    assert not manager.start_training(config)
+    assert not manager.resume_training()
+    assert manager.get_status()["pid"] == pid
+    assert manager.pause_training()
+    assert not manager.pause_training()
+
+
+def test_stop_while_paused(manager: ToyManager, config: TrainingConfig) -> None:
+    started(manager, config)
+    manager.pause_training()
+    wait_for(is_effectively(manager, "paused"))
+    before = time.monotonic()
+    assert manager.stop_training()
+    assert time.monotonic() - before < 2.5
+    assert manager.status == "stopped"
+
+
+def test_commands_reach_the_process(
+    manager: ToyManager, config: TrainingConfig, listener: Listener
+) -> None:
+    started(manager, config)
+    manager.set_mode(True)
+    manager.set_speed(5)
+    manager.set_view("watch")
+
+    def texts() -> list[str]:
+        return [m["text"] for m in listener.messages if m["type"] == "info"]
+
+    wait_for(lambda: len(texts()) == 3)
+    assert texts() == [
+        "{'command': 'set_mode', 'visual': True}",
+        "{'command': 'set_speed', 'speed': 1.0}",
+        "{'command': 'set_view', 'view': 'watch'}",
+    ]
+
+
+@pytest.mark.parametrize("speed", [float("nan"), float("inf"), "fast", None, True])
+def test_a_speed_that_is_no_number_is_refused(manager: ToyManager, speed: Any) -> None:
+    with pytest.raises(ValueError, match="speed"):
+        manager.set_speed(speed)
+
+
+def test_a_second_run_has_fresh_channels(
+    manager: ToyManager, config: TrainingConfig
+) -> None:
+    started(manager, config)
+    first = manager.get_status()["run_dir"]
+    events = manager.pause_event, manager.stop_event
+    manager.stop_training()
+    started(manager, config)
+    assert manager.get_status()["run_dir"] != first
+    assert manager.pause_event not in events
+    assert manager.pause_event.is_set()
+    assert not manager.stop_event.is_set()
+
+
+def test_a_prepared_process_takes_the_run(
+    manager: ToyManager, config: TrainingConfig, listener: Listener
+) -> None:
+    manager.prepare()
+    manager.prepare()
+    wait_for(lambda: listener.states() == ["ready"])
+    assert manager.status == "idle"
+    pid = manager.get_status()["pid"]
+    started(manager, config)
+    assert manager.get_status()["pid"] == pid
+
+
+def test_close_ends_a_prepared_process(manager: ToyManager, listener: Listener) -> None:
+    manager.prepare()
+    wait_for(listener.states)
+    pid = manager.get_status()["pid"]
+    manager.close()
+    wait_for(lambda: not psutil.pid_exists(pid))
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_killed_process_is_failed_with_the_reason(
+    paused: bool, manager: ToyManager, config: TrainingConfig, listener: Listener
+) -> None:
+    started(manager, config)
+    if paused:
+        manager.pause_training()
+        wait_for(is_effectively(manager, "paused"))
+    os.kill(manager.get_status()["pid"], signal.SIGKILL)
+    wait_for(lambda: manager.status == "failed", 5)
+    assert "SIGKILL" in manager.get_status()["reason"]
+    wait_for(lambda: listener.states()[-1] == "failed")
+    for call in (manager.pause_training, manager.resume_training, manager.get_status):
+        before = time.monotonic()
+        call()
+        assert time.monotonic() - before < CALL_SECONDS
+    started(manager, config)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("exit", "exit code 0"), ("crash", "SIGSEGV")]
+)
+def test_an_end_without_a_word_is_a_failure(
+    fault: str,
+    reason: str,
+    manager: ToyManager,
+    config: TrainingConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TOY_FAULT", fault)
+    assert manager.start_training(config)
+    wait_for(lambda: manager.status == "failed")
+    assert reason in manager.get_status()["reason"]
+
+
+def test_a_process_that_hangs_is_killed(
+    manager: ToyManager,
+    config: TrainingConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TOY_FAULT", "deaf")
+    started(manager, config)
+    assert manager.stop_training(timeout=30)
+    assert manager.status == "stopped"
+    assert "SIGKILL" in manager.get_status()["reason"]
+
+
+def test_without_a_listener_the_queue_is_the_callers(config: TrainingConfig) -> None:
+    manager = ToyManager()
+    assert manager.start_training(config)
+    assert manager.metrics_queue.get(timeout=20)["state"] == "running"
+    assert manager.get_status()["effective"] == "running"
+    manager.set_speed(1.0)
+    assert manager.stop_training()
+    assert manager.status == "stopped"
+    manager.close()
+
+
+def test_an_unread_queue_does_not_keep_it_from_ending(config: TrainingConfig) -> None:
+    manager = ToyManager()
+    assert manager.start_training(config)
+    time.sleep(1)
+    assert manager.stop_training(timeout=20)
+    with pytest.raises(queue.Empty):
+        while True:
+            manager.metrics_queue.get(timeout=0.5)
+    manager.close()
+
+
+def test_a_directory_that_cannot_be_written_fails_and_start_works_again(
+    manager: ToyManager, config: TrainingConfig, tmp_path: Path
+) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("not a directory")
+    assert not manager.start_training(config.replace(run_dir=str(in_the_way)))
+    assert manager.status == "failed"
+    assert str(in_the_way) in manager.get_status()["reason"]
+    started(manager, config)
+
+
+def test_a_bad_config_raises_before_anything_starts(manager: ToyManager) -> None:
+    with pytest.raises(ConfigError, match="rows"):
+        manager.start_training({"rows": 2})
+    assert manager.process is None
+
+
+def test_an_interrupt_while_starting_is_not_for_the_process(
+    manager: ToyManager, config: TrainingConfig
+) -> None:
+    started(manager, config)
+    os.kill(manager.get_status()["pid"], signal.SIGINT)
+    time.sleep(0.1)
+    assert manager.is_running()
+
+
+def test_calls_from_many_threads_start_one_process(
+    manager: ToyManager, config: TrainingConfig
+) -> None:
+    results: list[bool] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(manager.start_training(config)))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert results.count(True) == 1
+
+
+def test_start_and_stop_leak_nothing(
+    manager: ToyManager, config: TrainingConfig
+) -> None:
+    def cycle() -> None:
+        started(manager, config)
+        manager.stop_training()
+
+    cycle()
+    me = psutil.Process()
+    wait_for(lambda: not _toys(me))
+    descriptors, threads = me.num_fds(), threading.active_count()
+    for _ in range(5):
+        cycle()
+    wait_for(lambda: not _toys(me))
+    wait_for(lambda: threading.active_count() <= threads + 1)
+    assert me.num_fds() <= descriptors + 4
+
+
+def test_the_kernel_needs_no_torch() -> None:
+    code = (
+        "import sys; from tetris_widget.manager import TrainingManager; "
+        "TrainingManager(); bad = {'torch', 'numba', 'IPython', 'anywidget', 'pandas'}"
+        "; sys.exit(str(bad & set(sys.modules)) if bad & set(sys.modules) else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def _toys(me: psutil.Process) -> list[psutil.Process]:
+    return [
+        child
+        for child in me.children()
+        if "resource_tracker" not in " ".join(child.cmdline())
+    ]

@@ -1,0 +1,71 @@
+"""A toy training process: the manager's other side, without torch.
+
+It follows the Events and commands like the real one, and breaks in the way that the
+environment variable TOY_FAULT names.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from tetris_widget.ipc import BatchQueue, SharedEvent
+from tetris_widget.manager import TrainingManager
+from tetris_widget.run_directory import RunDirectory
+
+
+def toy_worker(
+    job: dict[str, Any],
+    metrics: BatchQueue,
+    commands: BatchQueue,
+    pause: SharedEvent,
+    stop: SharedEvent,
+) -> None:
+    """Count timesteps until stopped."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if "warm" in job:
+        metrics.put({"type": "status", "state": "ready", "run_id": None})
+        while (job := commands.get())["command"] != "start":
+            if job["command"] == "close":
+                return
+    run_id = Path(job["run_path"]).name
+
+    def send(kind: str, **fields: Any) -> None:
+        metrics.put({"type": kind, "run_id": run_id, **fields})
+
+    fault = os.environ.get("TOY_FAULT", "")
+    send("status", state="running", reason=None)
+    if fault == "exit":
+        os._exit(0)
+    if fault == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if fault == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(1000)
+    timesteps = 0
+    while not stop.is_set():
+        if not pause.is_set():
+            send("status", state="paused", reason=None)
+            pause.wait()
+            if not stop.is_set():
+                send("status", state="running", reason=None)
+        try:
+            send("info", text=str(commands.get_nowait()))
+        except queue.Empty:
+            pass
+        timesteps += 1
+        if timesteps % 10 == 0:
+            send("metrics", timesteps=timesteps)
+        time.sleep(0.001)
+    RunDirectory(job["run_path"]).write_state("stopped", reason=None)
+    send("status", state="stopped", reason=None)
+
+
+class ToyManager(TrainingManager):
+    """A manager of the toy process."""
+
+    _training_worker = staticmethod(toy_worker)
