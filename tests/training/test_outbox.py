@@ -1,0 +1,120 @@
+"""The way out of the training process: disk first, lossless, never blocking."""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tetris_widget.config import TrainingConfig
+from tetris_widget.ipc import BatchQueue
+from tetris_widget.run_directory import RunDirectory
+from tetris_widget.training.journal import Journal
+from tetris_widget.training.outbox import MAX_WAITING, Outbox
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def episode(number: int) -> dict[str, Any]:
+    return {
+        "type": "episode",
+        "episode": number,
+        "env": 0,
+        "reward": 1.0,
+        "lines": 2,
+        "length": 3,
+        "timesteps": number,
+        "elapsed": 0.1,
+    }
+
+
+@pytest.fixture
+def messages() -> BatchQueue:
+    return BatchQueue(multiprocessing.get_context("spawn"), maxsize=8)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory.create(TrainingConfig(run_dir=str(tmp_path)))
+
+
+@pytest.fixture
+def outbox(messages: BatchQueue, run: RunDirectory) -> Iterator[Outbox]:
+    made = Outbox(messages, "run-1", Journal(run, pytest.fail))
+    yield made
+    made.close(0.1)
+
+
+def receive(messages: BatchQueue, count: int) -> list[dict[str, Any]]:
+    return [messages.get(timeout=10) for _ in range(count)]
+
+
+def test_everything_arrives_in_order_with_the_run_id(
+    outbox: Outbox, messages: BatchQueue
+) -> None:
+    for number in range(500):
+        outbox.put(episode(number))
+    seen = receive(messages, 500)
+    assert [message["episode"] for message in seen] == list(range(500))
+    assert {message["run_id"] for message in seen} == {"run-1"}
+
+
+def test_it_is_on_disk_before_anybody_hears_of_it(
+    outbox: Outbox, messages: BatchQueue, run: RunDirectory
+) -> None:
+    outbox.put(episode(1))
+    receive(messages, 1)
+    assert run.episodes()["episode"].tolist() == [1]
+
+
+def test_a_state_does_not_wait_for_the_next_flush(
+    outbox: Outbox, messages: BatchQueue
+) -> None:
+    before = time.monotonic()
+    for _ in range(10):
+        outbox.put({"type": "status", "state": "paused"})
+        receive(messages, 1)
+    assert time.monotonic() - before < 0.4  # ten flushes would take 0.5 s
+
+
+def test_only_the_last_metrics_of_a_flush_are_sent(
+    messages: BatchQueue, run: RunDirectory
+) -> None:
+    outbox = Outbox(messages, "run-1", None)
+    with outbox._turn:  # so that they all fall into one flush
+        for number in range(100):
+            outbox.put({"type": "metrics", "timesteps": number})
+    assert receive(messages, 1)[0]["timesteps"] == 99
+    outbox.close(0.1)
+
+
+def test_nobody_reading_costs_no_episode_on_disk_and_no_memory(
+    outbox: Outbox, messages: BatchQueue, run: RunDirectory
+) -> None:
+    count = 40_000
+    before = time.monotonic()
+    for number in range(count):
+        outbox.put(episode(number))
+    assert time.monotonic() - before < 5  # it never waited for a reader
+    deadline = time.monotonic() + 20
+    while len(run.episodes()) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert len(outbox._waiting) <= MAX_WAITING
+
+
+def test_close_hands_over_what_is_left(
+    messages: BatchQueue, run: RunDirectory
+) -> None:
+    outbox = Outbox(messages, "run-1", None)
+    for number in range(50):
+        outbox.put(episode(number))
+    outbox.close(5)
+    assert len(receive(messages, 50)) == 50
+    with pytest.raises(queue.Empty):
+        messages.get(timeout=0.05)

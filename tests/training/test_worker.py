@@ -1,0 +1,224 @@
+"""Real training in a real process: control, counts, crashes, orphans."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tetris_widget.config import TrainingConfig
+from tetris_widget.manager import TrainingManager
+from tetris_widget.run_directory import RunDirectory
+
+pytestmark = pytest.mark.timeout(120)
+
+SMALL: dict[str, Any] = {
+    "rows": 10,
+    "columns": 6,
+    "n_envs": 4,
+    "n_steps": 32,
+    "batch_size": 128,
+    "total_timesteps": 1_000_000_000,
+    "evaluation_games": 4,
+    "evaluation_max_pieces": 100,
+}
+
+
+class Listener:
+    """Collects what a manager reports."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+
+    def __call__(self, message: dict[str, Any]) -> None:
+        self.messages.append(message)
+
+    def of_type(self, kind: str) -> list[dict[str, Any]]:
+        return [m for m in list(self.messages) if m["type"] == kind]
+
+    def last_timesteps(self) -> int:
+        metrics = self.of_type("metrics")
+        return int(metrics[-1]["timesteps"]) if metrics else 0
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 40.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def listener() -> Listener:
+    return Listener()
+
+
+@pytest.fixture
+def manager(listener: Listener) -> Iterator[TrainingManager]:
+    made = TrainingManager(listener)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TrainingConfig:
+    return TrainingConfig(**SMALL, run_dir=str(tmp_path / "runs"))
+
+
+def is_effectively(manager: TrainingManager, state: str) -> Callable[[], bool]:
+    return lambda: manager.get_status()["effective"] == state
+
+
+def start(manager: TrainingManager, config: TrainingConfig) -> RunDirectory:
+    assert manager.start_training(config)
+    wait_for(is_effectively(manager, "running"))
+    return RunDirectory(manager.get_status()["run_dir"])
+
+
+def test_a_run_from_start_to_stop(
+    manager: TrainingManager, listener: Listener, config: TrainingConfig
+) -> None:
+    run = start(manager, config)
+    wait_for(lambda: listener.of_type("episode"))
+    wait_for(lambda: listener.of_type("evaluation"))
+    wait_for(lambda: listener.of_type("board"))
+
+    manager.pause_training()
+    wait_for(is_effectively(manager, "paused"), 5)
+    wait_for(lambda: not _grows(listener.last_timesteps))
+    boards = len(listener.of_type("board"))
+    manager.set_view("step")
+    manager.set_speed(1.0)
+    time.sleep(0.3)
+    assert len(listener.of_type("board")) == boards
+    before = listener.last_timesteps()
+
+    manager.resume_training()
+    wait_for(lambda: listener.last_timesteps() > before + 1_000)
+    wait_for(lambda: listener.of_type("board")[-1]["view"] == "step")
+
+    assert manager.stop_training()
+    assert manager.status == "stopped"
+    wait_for(lambda: listener.of_type("status")[-1]["state"] == "stopped")
+    told = [m["episode"] for m in listener.of_type("episode")]
+    assert told == run.episodes()["episode"].tolist()
+    assert told == list(range(1, len(told) + 1))
+    assert run.state()["state"] == "stopped"
+    assert run.last_model_file.exists()
+    assert not run.metrics().empty
+    assert not run.evaluations().empty
+
+
+def test_a_run_that_reaches_its_timesteps_is_finished(
+    manager: TrainingManager, listener: Listener, config: TrainingConfig
+) -> None:
+    assert manager.start_training(config.replace(total_timesteps=2_000))
+    assert manager.wait(60)
+    assert manager.status == "finished"
+
+
+def test_the_default_config_makes_a_best_model_that_plain_sb3_loads(
+    manager: TrainingManager, listener: Listener, tmp_path: Path
+) -> None:
+    from stable_baselines3 import PPO
+
+    run = start(manager, TrainingConfig(run_dir=str(tmp_path)))
+    wait_for(run.best_model_file.exists)
+    manager.stop_training()
+    PPO.load(run.best_model_file, device="cpu")
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_sigkill_is_told_and_episodes_are_kept(
+    paused: bool,
+    manager: TrainingManager,
+    listener: Listener,
+    config: TrainingConfig,
+) -> None:
+    run = start(manager, config)
+    wait_for(lambda: len(listener.of_type("episode")) > 50)
+    if paused:
+        manager.pause_training()
+        wait_for(is_effectively(manager, "paused"))
+    os.kill(manager.get_status()["pid"], signal.SIGKILL)
+    wait_for(is_effectively(manager, "failed"), 5)
+    assert "SIGKILL" in manager.get_status()["reason"]
+    wait_for(lambda: listener.of_type("status")[-1]["state"] == "failed", 5)
+    told = {m["episode"] for m in listener.of_type("episode")}
+    assert told <= set(run.episodes()["episode"])
+
+
+def test_an_error_in_the_run_is_told_with_its_traceback(
+    manager: TrainingManager,
+    listener: Listener,
+    config: TrainingConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    # A package that cannot be imported, found before the real one.
+    broken = tmp_path / "broken" / "numba"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('numba is broken')")
+    monkeypatch.setenv("PYTHONPATH", f"{broken.parent}{os.pathsep}{Path.cwd()}")
+    monkeypatch.syspath_prepend(str(broken.parent))
+    assert manager.start_training(config)
+    assert manager.wait(60)
+    assert manager.status == "failed"
+    assert manager.get_status()["reason"] == "ImportError: numba is broken"
+    wait_for(lambda: listener.of_type("error"))
+    assert "Traceback" in listener.of_type("error")[0]["traceback"]
+    run = RunDirectory(manager.get_status()["run_dir"])
+    assert "numba is broken" in run.log_file.read_text()
+
+
+def test_a_warm_process_starts_at_once(
+    manager: TrainingManager, listener: Listener, config: TrainingConfig
+) -> None:
+    manager.prepare()
+    wait_for(lambda: [m["state"] for m in listener.of_type("status")][-1:] == ["ready"])
+    before = time.monotonic()
+    start(manager, config)
+    assert time.monotonic() - before < 5
+    details = [m["detail"] for m in listener.of_type("status")]
+    assert "compiling the game" in details
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_no_orphan_is_left_when_the_parent_dies(end: int, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, time\n"
+        "from tetris_widget.config import TrainingConfig\n"
+        "from tetris_widget.manager import TrainingManager\n"
+        "if __name__ == '__main__':\n"
+        "    manager = TrainingManager()\n"
+        f"    manager.start_training(TrainingConfig(run_dir={str(tmp_path)!r}))\n"
+        "    print(manager.get_status()['pid'], flush=True)\n"
+        "    while manager.get_status()['effective'] != 'running':\n"
+        "        manager.metrics_queue.get()\n"
+        "    print('running', flush=True)\n"
+        "    time.sleep(1000)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert parent.stdout.readline() == "running\n"
+        parent.send_signal(end)
+        wait_for(lambda: not psutil.pid_exists(pid), 8)
+
+
+def _grows(value: Callable[[], int]) -> bool:
+    before = value()
+    time.sleep(0.15)
+    return value() > before
