@@ -1,0 +1,110 @@
+"""One game as a gymnasium environment.
+
+Owns gymnasium's interface to a game; rewards and observations are those of
+`TetrisVecEnv`. Deliberately doesn't know learners.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Discrete
+from numpy.typing import NDArray
+
+from tetris_widget.envs.observations import Observer, observation_space
+from tetris_widget.envs.vec import move_frame
+from tetris_widget.game import Games
+from tetris_widget.game.render import to_ansi, to_rgb
+
+Observation = NDArray[np.float32]
+
+
+class TetrisEnv(gymnasium.Env[Observation, np.int64]):
+    """One game of Tetris under benchmark rules; see `TetrisVecEnv` for all else.
+
+    Args:
+        rows: 4 to 28.
+        columns: 4 to 12.
+        randomizer: `bag` or `uniform`.
+        observation: `afterstates` or `board`.
+        max_pieces: the game is truncated after so many; None: never.
+        render_mode: `ansi`, `rgb_array` or None.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+        "render_modes": ["ansi", "rgb_array"],
+        "render_fps": 10,
+    }
+
+    def __init__(
+        self,
+        *,
+        rows: int = 20,
+        columns: int = 10,
+        randomizer: str = "bag",
+        observation: str = "afterstates",
+        max_pieces: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        allowed = (None, *self.metadata["render_modes"])
+        if render_mode not in allowed:
+            raise ValueError(f"render_mode: {render_mode!r}; allowed: {allowed}")
+        self.render_mode = render_mode
+        self.games = Games(1, rows, columns, randomizer, None, max_pieces)
+        self.observation_space = observation_space(observation, rows, columns)
+        self.action_space = Discrete(self.games.n_actions)
+        self._observer = Observer(observation, self.games)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin a game; with a seed, always the same one."""
+        super().reset(seed=seed)
+        if seed is not None:
+            self.games.seed(seed)
+        self.games.reset()
+        return self._observe(), {"lines": 0, "pieces": 0, "lines_cleared": 0}
+
+    def step(
+        self, action: np.int64
+    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Place the current piece.
+
+        Raises:
+            ValueError: the action is out of range; the game is unchanged.
+        """
+        games = self.games
+        games.step(np.array([action], np.int64))
+        terminated, truncated = bool(games.terminated[0]), bool(games.truncated[0])
+        frame = move_frame(games)
+        cleared = int(games.moves[0, 3])
+        info = {
+            "lines": frame["lines"],
+            "pieces": frame["pieces"],
+            "lines_cleared": cleared,
+            "frame": frame,
+        }
+        if terminated or truncated:
+            # The kernel has begun a new game; this is the old one's last board.
+            observation = self._observer.observe(games.final_columns, games.final_piece)
+        else:
+            observation = self._observer.observe(games.columns, games.piece)
+        return observation.copy()[0], float(cleared), terminated, truncated, info
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Return which actions are legal: (4 × columns,) bool."""
+        return self.games.mask()[0]  # type: ignore[no-any-return]
+
+    def render(self) -> Any:
+        """Return the board as coloured text or as an (h, w, 3) uint8 picture."""
+        if self.render_mode == "ansi":
+            return to_ansi(self.games.cells)
+        if self.render_mode == "rgb_array":
+            return to_rgb(self.games.cells)
+        return None
+
+    def _observe(self) -> Observation:
+        games = self.games
+        return self._observer.observe(games.columns, games.piece).copy()[0]

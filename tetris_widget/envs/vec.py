@@ -1,0 +1,176 @@
+"""Many games as one Stable-Baselines3 VecEnv, without a Python loop over them.
+
+Owns episodes: rewards, infos, automatic resets. Deliberately doesn't know learners.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Discrete
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
+
+from tetris_widget.envs.observations import Observer, observation_space
+from tetris_widget.game import Games
+from tetris_widget.game.render import to_rgb
+
+Info = dict[str, Any]
+
+
+class TetrisVecEnv(VecEnv):
+    """`n_envs` games of Tetris under benchmark rules.
+
+    Observations: see `envs.observations`. Actions: `rotation × columns + column`; those
+    that are not legal stand for the nearest that is. Reward: the lines that the step
+    clears. An episode is terminated when the next piece has no placement, and truncated
+    after `max_pieces`.
+
+    `infos[i]` has `lines` and `pieces` (of this episode so far, at its end the final
+    ones) and `lines_cleared` (by this step); `infos[0]` also has `frame`, see
+    `move_frame`.
+
+    Args:
+        n_envs: how many games.
+        rows: 4 to 28.
+        columns: 4 to 12.
+        randomizer: `bag` or `uniform`.
+        observation: `afterstates` or `board`.
+        max_pieces: None: never truncated.
+        seed: env `i` plays the games of `TetrisEnv` with seed `seed + i`.
+    """
+
+    def __init__(
+        self,
+        n_envs: int,
+        *,
+        rows: int = 20,
+        columns: int = 10,
+        randomizer: str = "bag",
+        observation: str = "afterstates",
+        max_pieces: int | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self.games = Games(n_envs, rows, columns, randomizer, seed, max_pieces)
+        self._observer = Observer(observation, self.games)
+        self._infos: list[Info] = []
+        self._actions = np.zeros(n_envs, np.int64)
+        self.render_mode = "rgb_array"
+        super().__init__(
+            n_envs,
+            observation_space(observation, rows, columns),
+            Discrete(self.games.n_actions),
+        )
+
+    def reset(self) -> NDArray[np.float32]:
+        """Begin every game anew and return the observations."""
+        if any(seed is not None for seed in self._seeds):
+            self.games.seed(self._seeds[0])
+        self._reset_seeds()
+        self.games.reset()
+        first = {"lines": 0, "pieces": 0, "lines_cleared": 0}
+        self.reset_infos = [dict(first) for _ in range(self.num_envs)]
+        return self._observe()
+
+    def step_async(self, actions: NDArray[np.int64]) -> None:
+        """Take the actions of the next step: (n_envs,) integers."""
+        self._actions = np.ascontiguousarray(actions, np.int64)
+
+    def step_wait(self) -> Any:
+        """Carry out the step; return observations, rewards, dones, infos."""
+        games = self.games
+        games.step(self._actions)
+        dones = games.terminated | games.truncated
+        rewards = games.moves[:, 3].astype(np.float32)
+        self._update_infos(dones)
+        return self._observe(), rewards, dones, self._infos
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Return which actions are legal: (n_envs, 4 × columns) bool."""
+        return self.games.mask()
+
+    def _observe(self) -> NDArray[np.float32]:
+        return self._observer.observe(self.games.columns, self.games.piece)
+
+    def _update_infos(self, dones: NDArray[np.bool_]) -> None:
+        """Make new infos; those handed out are never changed."""
+        games = self.games
+        self._infos = [
+            {"lines": lines, "pieces": pieces, "lines_cleared": cleared}
+            for (lines, pieces), cleared in zip(
+                games.final.tolist(), games.moves[:, 3].tolist(), strict=True
+            )
+        ]
+        self._infos[0]["frame"] = move_frame(games)
+        ended = np.flatnonzero(dones)
+        if not len(ended):
+            return
+        last = np.empty((len(ended), *self.observation_space.shape), np.float32)  # type: ignore[misc]
+        self._observer.write(
+            games.final_columns[ended], games.final_piece[ended], last
+        )
+        for row, env in enumerate(ended.tolist()):
+            self._infos[env]["terminal_observation"] = last[row]
+            self._infos[env]["TimeLimit.truncated"] = bool(games.truncated[env])
+
+    # The rest of SB3's interface
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
+        """Return a picture of game 0; the others' colours are not kept."""
+        return [to_rgb(self.games.cells), *[None] * (self.num_envs - 1)]
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """Return an attribute, the same for every env."""
+        value = getattr(self, attr_name)
+        return [value for _ in self._get_indices(indices)]
+
+    def set_attr(
+        self, attr_name: str, value: Any, indices: VecEnvIndices = None
+    ) -> None:
+        """Set an attribute of all envs at once."""
+        setattr(self, attr_name, value)
+
+    def env_method(
+        self,
+        method_name: str,
+        *method_args: Any,
+        indices: VecEnvIndices = None,
+        **method_kwargs: Any,
+    ) -> list[Any]:
+        """Call a method for all envs, and return the chosen envs' results."""
+        results = getattr(self, method_name)(*method_args, **method_kwargs)
+        return [results[index] for index in self._get_indices(indices)]
+
+    def env_is_wrapped(
+        self, wrapper_class: type[Any], indices: VecEnvIndices = None
+    ) -> list[bool]:
+        """No env is wrapped."""
+        return [False for _ in self._get_indices(indices)]
+
+
+def move_frame(games: Games) -> Info:
+    """Return game 0's last move, fit to be drawn.
+
+    `cells` and `board`: (rows, columns) uint8, top row first, before and after the
+    move; `piece`, `rotation`; `column`, `row`: the top left of the piece's box where it
+    landed; `next`: the pieces that were to come; `lines`, `pieces` after the move.
+    """
+    rotation, column, _, _ = games.moves[0].tolist()
+    lines, pieces = games.final[0].tolist()
+    return {
+        "cells": games.before,
+        "board": games.after,
+        "piece": games.placed,
+        "rotation": rotation,
+        "column": column,
+        "row": games.landing_row(),
+        "next": games.shown,
+        "lines": lines,
+        "pieces": pieces,
+    }

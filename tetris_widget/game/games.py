@@ -1,0 +1,203 @@
+"""Many games of Tetris: their arrays, and the moves that can be made.
+
+Owns the state of the games and nothing else. Deliberately doesn't know rewards,
+observations in the sense of gymnasium, or who plays.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tetris_widget.game import kernels, pieces
+
+MIN_SIZE, MAX_ROWS, MAX_COLUMNS = 4, 28, 12
+RANDOMIZERS = {"bag": kernels.BAG, "uniform": kernels.UNIFORM}
+N_PREVIEWS = 3
+_WORD = 2**64 - 1
+
+
+class Games:
+    """`n` games on boards of the same size.
+
+    Args:
+        n: how many.
+        rows: 4 to 28.
+        columns: 4 to 12.
+        randomizer: `bag` (7-bag), or `uniform` as in the literature.
+        seed: game `i` is the same as game 0 of a `Games` with seed `seed + i`; None:
+            a new one each time.
+        max_pieces: games are truncated after so many pieces; None: never.
+
+    Attributes:
+        columns: (n, columns) int32, a board's columns as bits, bit 0 the floor.
+        lines: (n,) int64, lines cleared so far.
+        pieces: (n,) int64, pieces placed so far.
+        cells: (rows, columns) uint8, top row first: which piece each cell of game 0
+            came from; 0 is empty.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        rows: int = 20,
+        columns: int = 10,
+        randomizer: str = "bag",
+        seed: int | None = None,
+        max_pieces: int | None = None,
+    ) -> None:
+        _check("rows", rows, MIN_SIZE, MAX_ROWS)
+        _check("columns", columns, MIN_SIZE, MAX_COLUMNS)
+        _check("n", n, 1, 2**31 - 1)
+        if max_pieces is not None:
+            _check("max_pieces", max_pieces, 1, 2**62)
+        if randomizer not in RANDOMIZERS:
+            allowed = ", ".join(RANDOMIZERS)
+            raise ValueError(f"randomizer: {randomizer!r}; allowed: {allowed}")
+        self.rows = rows
+        self.n_columns = columns
+        self.n_actions = pieces.MAX_ROTATIONS * columns
+        self.randomizer = RANDOMIZERS[randomizer]
+        self.has_previews = randomizer == "bag"
+        self.max_pieces = max_pieces
+        self.columns: NDArray[np.int32] = np.zeros((n, columns), np.int32)
+        self.lines: NDArray[np.int64] = np.zeros(n, np.int64)
+        self.pieces: NDArray[np.int64] = np.zeros(n, np.int64)
+        self.cells: NDArray[np.uint8] = np.zeros((rows, columns), np.uint8)
+        self._queue = np.zeros((n, kernels.QUEUE_LENGTH), np.int8)
+        self._position = np.zeros(n, np.int64)
+        self._rng = np.zeros(n, np.uint64)
+        # The results of the last step, and what game 0 looked like around it.
+        self.placed = 0
+        self.shown: list[int] = []
+        self.before = self.after = self.cells.copy()
+        self.moves: NDArray[np.int64] = np.zeros((n, 4), np.int64)
+        self.final: NDArray[np.int64] = np.zeros((n, 2), np.int64)
+        self.terminated: NDArray[np.bool_] = np.zeros(n, np.bool_)
+        self.truncated: NDArray[np.bool_] = np.zeros(n, np.bool_)
+        self.final_columns: NDArray[np.int32] = np.zeros((n, columns), np.int32)
+        self.final_piece: NDArray[np.int8] = np.zeros(n, np.int8)
+        self.seed(seed)
+        self.reset()
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    @property
+    def state(self) -> tuple[NDArray[Any], ...]:
+        """The arrays that a kernel works on."""
+        return (
+            self.columns,
+            self._queue,
+            self._position,
+            self._rng,
+            self.lines,
+            self.pieces,
+        )
+
+    @property
+    def piece(self) -> NDArray[np.int8]:
+        """The current piece of every game: (n,) int8, 1 to 7."""
+        return self._queue[np.arange(len(self)), self._position]
+
+    def previews(self, game: int) -> list[int]:
+        """Return the next pieces of a game; none where rules give no preview."""
+        if not self.has_previews:
+            return []
+        first = int(self._position[game]) + 1
+        return [int(p) for p in self._queue[game, first : first + N_PREVIEWS]]
+
+    def seed(self, seed: int | None) -> None:
+        """Set the generators; the pieces already drawn stay until `reset`."""
+        if seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
+        words = [_splitmix(seed + game) for game in range(len(self))]
+        self._rng[:] = np.array(words, np.uint64)
+
+    def reset(self) -> None:
+        """Begin every game anew; the generators go on."""
+        kernels.start(self.state, self.randomizer)
+        self.cells[:] = 0
+
+    def step(self, actions: NDArray[np.int64]) -> None:
+        """Carry out an action in every game; games that end begin anew.
+
+        Args:
+            actions: (n,) int64, rotation × columns + column. One that isn't legal
+                stands for the nearest that is (see `kernels.fold`).
+
+        Raises:
+            ValueError: an action is out of range; nothing is changed.
+        """
+        if actions.shape != (len(self),):
+            raise ValueError(f"actions: shape {actions.shape}; allowed: {(len(self),)}")
+        if actions.min() < 0 or actions.max() >= self.n_actions:
+            bad = int(actions[(actions < 0) | (actions >= self.n_actions)][0])
+            raise ValueError(f"action: {bad}; allowed: 0 to {self.n_actions - 1}")
+        self.placed = int(self.piece[0])
+        self.shown = self.previews(0)
+        kernels.step(
+            self.state,
+            actions,
+            self.rows,
+            self.randomizer,
+            self.max_pieces or 0,
+            (
+                self.moves,
+                self.final,
+                self.terminated,
+                self.truncated,
+                self.final_columns,
+                self.final_piece,
+            ),
+        )
+        self._paint()
+
+    def mask(self) -> NDArray[np.bool_]:
+        """Return which actions are legal: (n, 4 × columns) bool."""
+        out = np.empty((len(self), self.n_actions), np.bool_)
+        kernels.mask_actions(self.columns, self.piece, self.rows, out)
+        return out
+
+    def landing_row(self) -> int:
+        """Return the row, from the top, where game 0's last piece landed.
+
+        A piece that would not fit is shown at the top.
+        """
+        rotation, _, row, _ = self.moves[0].tolist()
+        if row == kernels.NOT_LEGAL:
+            return 0
+        return self.rows - row - int(pieces.HEIGHTS[self.placed, rotation])
+
+    def _paint(self) -> None:
+        """Follow game 0's last move in `cells`."""
+        rotation, column, row, cleared = self.moves[0].tolist()
+        self.before = self.cells.copy()
+        if row != kernels.NOT_LEGAL:
+            top = self.landing_row()
+            for i, j in pieces.cells(self.placed, rotation):
+                self.cells[top + i, column + j] = self.placed
+            if cleared:
+                kept = self.cells[~self.cells.all(axis=1)]
+                self.cells[:cleared] = 0
+                self.cells[cleared:] = kept
+        self.after = self.cells.copy()
+        if self.terminated[0] or self.truncated[0]:
+            self.cells[:] = 0
+
+
+def _splitmix(seed: int) -> int:
+    """Spread a seed over 64 bits (Steele et al., 2014); never 0, which is stuck."""
+    word = (seed + 0x9E3779B97F4A7C15) & _WORD
+    word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
+    word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & _WORD
+    return (word ^ (word >> 31)) or 1
+
+
+def _check(name: str, value: int, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise ValueError(f"{name}: {value!r}; allowed: a whole number")
+    if not low <= value <= high:
+        raise ValueError(f"{name}: {value}; allowed: {low} to {high}")
