@@ -482,4 +482,33 @@ def play_greedy(state, over, rows, randomizer, scale, weights, max_moves, max_pi
     return made
 
 
+@njit(cache=True, nogil=True)
+def greedy_actions(columns, pieces, rows, scale, weights):
+    """Return the best action of each board by a linear score: (n,)."""
+    heights = np.empty(columns.shape[1], np.int64)
+    scratch = np.empty(columns.shape[1], np.int32)
+    features = np.empty(N_FEATURES, np.float64)
+    actions = np.empty(columns.shape[0], np.int64)
+    for game in range(columns.shape[0]):
+        board = columns[game]
+        measure_heights(board, heights)
+        actions[game] = best_action(
+            board, heights, pieces[game], rows, scale, weights, scratch, features
+        )
+    return actions
+
+
+@njit(cache=True, nogil=True)
+def move_active(state, actions, active, over, rows, randomizer):
+    """Carry out one action in every active game; games that end stay as they are."""
+    heights = np.empty(state[0].shape[1], np.int64)
+    scratch = np.empty(state[0].shape[1], np.int32)
+    for game in range(actions.shape[0]):
+        if active[game]:
+            over[game] = move(
+                state, game, actions[game], rows, randomizer, heights, scratch
+            )[4]
+
+
+# The scale of the features in double precision, for the greedy kernels.
 SCALE = FEATURE_SCALE.astype(np.float64)

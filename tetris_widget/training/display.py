@@ -1,0 +1,45 @@
+"""The watched game: played by the current policy, apart from training.
+
+Owns that one game. Deliberately doesn't know at which pace it is played, and draws from
+no generator that the training uses.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from tetris_widget.config import TrainingConfig
+from tetris_widget.envs.observations import Observer
+from tetris_widget.envs.vec import move_frame
+from tetris_widget.game import Games, kernels
+from tetris_widget.training.evaluation import greedy_actions
+from tetris_widget.training.policies import linear_weights
+
+# Not a seed of training's (seed + env) nor of evaluation's.
+SEED_OFFSET = 2_000_000_011
+
+
+class DisplayGame:
+    """One game after another, by the greedy policy of the moment."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        seed = (config.seed or 0) + SEED_OFFSET
+        self._games = Games(1, config.rows, config.columns, config.randomizer, seed)
+        self._observer = Observer(config.observation, self._games)
+
+    def move(self, model: BaseAlgorithm) -> dict[str, Any]:
+        """Make a move; return it as `envs.vec.move_frame` does, and whether `over`."""
+        games = self._games
+        weights = linear_weights(model)
+        if weights is None:
+            observation = self._observer.observe(games.columns, games.piece)
+            actions = greedy_actions(model.policy, observation, games.mask())
+        else:
+            actions = kernels.greedy_actions(
+                games.columns, games.piece, games.rows, kernels.SCALE, weights
+            )
+        games.step(np.asarray(actions, np.int64))
+        return {**move_frame(games), "over": bool(games.terminated[0])}

@@ -1,0 +1,403 @@
+"""The learners: which SB3 algorithm with which policy a configuration means.
+
+Owns the policies that score afterstates: one small network looks at the features of
+every board that a placement leads to, illegal ones are masked, and the highest score is
+the likeliest move. Deliberately doesn't know how a run is controlled or watched.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from sb3_contrib import MaskablePPO
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
+from torch import nn
+from torch.nn import functional
+
+from tetris_widget.config import TrainingConfig
+
+Tensor = torch.Tensor
+
+# Logits start near 0 and are stretched, so that a step of the optimizer counts.
+LOGIT_SCALE = 3.0
+INITIAL_SCALE = 0.1
+HIDDEN = 32
+CRITIC_HIDDEN = 64
+MASKED = -1e8
+DQN_EXPLORATION_TIMESTEPS = 100_000
+
+
+class Scorer(nn.Module):
+    """Scores every placement by the features of the board that it leads to.
+
+    Args:
+        n_features: of one board.
+        is_linear: one linear layer; otherwise one hidden layer of 32.
+    """
+
+    def __init__(self, n_features: int, is_linear: bool) -> None:
+        super().__init__()
+        last = nn.Linear(n_features if is_linear else HIDDEN, 1, bias=False)
+        last.weight.data.mul_(INITIAL_SCALE)
+        hidden = nn.Sequential(nn.Linear(n_features, HIDDEN), nn.ReLU())
+        self.layers = last if is_linear else nn.Sequential(hidden, last)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Return masked scores (batch, actions) of (batch, actions + 1, F + 1)."""
+        placements = observation[:, :-1]
+        scores = self.layers(placements[..., :-1]).squeeze(-1) * LOGIT_SCALE
+        return scores.masked_fill(placements[..., -1] < 0.5, MASKED)
+
+    def weights(self) -> Tensor | None:
+        """Return the linear scorer's weights (F,), or None for a network."""
+        if isinstance(self.layers, nn.Linear):
+            return self.layers.weight.detach()[0] * LOGIT_SCALE
+        return None
+
+
+class MaskedCategorical(Distribution):
+    """A categorical distribution over logits, without torch.distributions' checks."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.log_probabilities = functional.log_softmax(logits, dim=-1)
+
+    def proba_distribution_net(self, *args: Any, **kwargs: Any) -> nn.Module:
+        """Not used: the scorer gives the logits."""
+        raise NotImplementedError
+
+    def proba_distribution(self, *args: Any, **kwargs: Any) -> Any:
+        """Not used: the logits are given when it is made."""
+        raise NotImplementedError
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return the log probability of actions (batch,)."""
+        index = x.long().reshape(-1, 1)
+        return self.log_probabilities.gather(-1, index).squeeze(-1)
+
+    def entropy(self) -> Tensor:
+        """Return the entropy in nats: (batch,)."""
+        probabilities = self.log_probabilities.exp()
+        return -(probabilities * self.log_probabilities).sum(-1)
+
+    def sample(self) -> Tensor:
+        """Draw actions (batch,)."""
+        return torch.multinomial(self.log_probabilities.exp(), 1).squeeze(-1)
+
+    def mode(self) -> Tensor:
+        """Return the likeliest actions (batch,); the first one wins."""
+        return self.log_probabilities.argmax(-1)
+
+    def actions_from_params(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Not used: the logits are given when it is made."""
+        raise NotImplementedError
+
+    def log_prob_from_params(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Not used: the logits are given when it is made."""
+        raise NotImplementedError
+
+
+class AfterstateNet(nn.Module):
+    """Scorer and critic.
+
+    The critic sees the present board, and the boards that the policy expects next,
+    which tell it what the current piece is good for.
+    """
+
+    def __init__(self, n_features: int, is_linear: bool) -> None:
+        super().__init__()
+        self.scorer = Scorer(n_features, is_linear)
+        self.critic = nn.Sequential(
+            nn.Linear(2 * n_features, CRITIC_HIDDEN),
+            nn.ReLU(),
+            nn.Linear(CRITIC_HIDDEN, 1),
+        )
+
+    def value(self, observation: Tensor, logits: Tensor) -> Tensor:
+        """Return values (batch, 1)."""
+        probabilities = functional.softmax(logits.detach(), dim=-1)
+        expected = torch.bmm(probabilities[:, None], observation[:, :-1, :-1])[:, 0]
+        return self.critic(torch.cat((observation[:, -1, :-1], expected), -1))  # type: ignore[no-any-return]
+
+
+class AfterstatePolicy(ActorCriticPolicy):
+    """PPO's and A2C's policy on `afterstates` observations."""
+
+    def __init__(self, *args: Any, is_linear: bool = True, **kwargs: Any) -> None:
+        self.is_linear = is_linear
+        super().__init__(*args, **kwargs)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        self.net = AfterstateNet(_n_features(self.observation_space), self.is_linear)
+        self.optimizer = self.optimizer_class(
+            self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs
+        )
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), "is_linear": self.is_linear}
+
+    def forward(
+        self, obs: Tensor, deterministic: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return actions, values and log probabilities."""
+        logits = self.net.scorer(obs)
+        distribution = MaskedCategorical(logits)
+        actions = distribution.get_actions(deterministic)
+        values = self.net.value(obs, logits)
+        return actions, values, distribution.log_prob(actions)
+
+    def evaluate_actions(
+        self, obs: Any, actions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return values, log probabilities and entropies of actions taken."""
+        logits = self.net.scorer(obs)
+        distribution = MaskedCategorical(logits)
+        return (
+            self.net.value(obs, logits),
+            distribution.log_prob(actions),
+            distribution.entropy(),
+        )
+
+    def get_distribution(self, obs: Any) -> Distribution:
+        """Return the distribution over actions."""
+        return MaskedCategorical(self.net.scorer(obs))
+
+    def predict_values(self, obs: Any) -> Tensor:
+        """Return values (batch, 1)."""
+        return self.net.value(obs, self.net.scorer(obs))
+
+
+class MaskableAfterstatePolicy(MaskableActorCriticPolicy):
+    """MaskablePPO's policy on `afterstates` observations.
+
+    The observation has the mask already; the one that MaskablePPO asks the environment
+    for is the same, so that it is accepted and not needed.
+    """
+
+    def __init__(self, *args: Any, is_linear: bool = True, **kwargs: Any) -> None:
+        self.is_linear = is_linear
+        super().__init__(*args, **kwargs)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        self.net = AfterstateNet(_n_features(self.observation_space), self.is_linear)
+        self.optimizer = self.optimizer_class(
+            self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs
+        )
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), "is_linear": self.is_linear}
+
+    def forward(
+        self, obs: Tensor, deterministic: bool = False, action_masks: Any = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return actions, values and log probabilities."""
+        logits = self.net.scorer(obs)
+        distribution = MaskedCategorical(logits)
+        actions = distribution.get_actions(deterministic)
+        values = self.net.value(obs, logits)
+        return actions, values, distribution.log_prob(actions)
+
+    def evaluate_actions(
+        self, obs: Tensor, actions: Tensor, action_masks: Any = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return values, log probabilities and entropies of actions taken."""
+        logits = self.net.scorer(obs)
+        distribution = MaskedCategorical(logits)
+        return (
+            self.net.value(obs, logits),
+            distribution.log_prob(actions),
+            distribution.entropy(),
+        )
+
+    def get_distribution(self, obs: Any, action_masks: Any = None) -> Any:
+        """Return the distribution over actions."""
+        return MaskedCategorical(self.net.scorer(obs))
+
+    def predict_values(self, obs: Any) -> Tensor:
+        """Return values (batch, 1)."""
+        return self.net.value(obs, self.net.scorer(obs))
+
+
+class AfterstateQNetwork(QNetwork):
+    """Q of every placement, from the features of the board that it leads to."""
+
+    def __init__(self, *args: Any, is_linear: bool = True, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.q_net = Scorer(_n_features(self.observation_space), is_linear)
+
+    def forward(self, obs: Any) -> Tensor:
+        """Return Q values (batch, actions); illegal ones are very low."""
+        return self.q_net(obs)  # type: ignore[no-any-return]
+
+
+class AfterstateQPolicy(DQNPolicy):
+    """DQN's policy on `afterstates` observations."""
+
+    def __init__(self, *args: Any, is_linear: bool = True, **kwargs: Any) -> None:
+        self.is_linear = is_linear
+        super().__init__(*args, **kwargs)
+
+    def make_q_net(self) -> QNetwork:
+        """Return a network that scores afterstates."""
+        arguments = self._update_features_extractor(
+            self.net_args, features_extractor=None
+        )
+        return AfterstateQNetwork(**arguments, is_linear=self.is_linear).to(self.device)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), "is_linear": self.is_linear}
+
+
+class AfterstateDQN(DQN):
+    """DQN that explores among the legal placements only."""
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[Any, Any]:
+        """Return actions, ε-greedy among the legal ones."""
+        actions, state = self.policy.predict(observation, deterministic=True)
+        if not deterministic and np.random.random() < self.exploration_rate:
+            legal = np.asarray(observation)[..., :-1, -1]
+            actions = (np.random.random(legal.shape) * legal).argmax(-1)
+        return actions, state
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: Any = None, n_envs: int = 1
+    ) -> Any:
+        if self.num_timesteps < learning_starts:
+            legal = np.asarray(self._last_obs)[..., :-1, -1]
+            action = (np.random.random(legal.shape) * legal).argmax(-1)
+        else:
+            action, _ = self.predict(self._last_obs, deterministic=False)
+        return action, action
+
+
+class BoardExtractor(BaseFeaturesExtractor):
+    """A small convolutional network for boards of any size from 4 × 4."""
+
+    def __init__(self, observation_space: spaces.Box, features_dim: int = 128) -> None:
+        super().__init__(observation_space, features_dim)
+        planes, rows, columns = observation_space.shape
+        self.layers = nn.Sequential(
+            nn.Conv2d(planes, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(16, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(16 * rows * columns, features_dim),
+            nn.ReLU(),
+        )
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Return features (batch, features_dim)."""
+        return self.layers(observations)  # type: ignore[no-any-return]
+
+
+def build_model(config: TrainingConfig, env: VecEnv) -> BaseAlgorithm:
+    """Return the untrained model that a configuration describes."""
+    torch.set_num_threads(config.torch_threads)
+    common: dict[str, Any] = {
+        "env": env,
+        "learning_rate": config.learning_rate,
+        "gamma": config.gamma,
+        "seed": config.seed,
+        "device": "cpu",
+        "verbose": 0,
+    }
+    if config.algorithm == "dqn":
+        return _build_dqn(config, common)
+    common |= {
+        "n_steps": config.n_steps,
+        "gae_lambda": config.gae_lambda,
+        "ent_coef": config.ent_coef,
+        "vf_coef": config.vf_coef,
+    }
+    if config.algorithm == "a2c":
+        policy, kwargs = _policy(config, AfterstatePolicy, "MlpPolicy")
+        # Adam's steps do not depend on the size of the rewards, RMSprop's do little.
+        return A2C(policy, policy_kwargs=kwargs, use_rms_prop=False, **common)
+    common |= {
+        "batch_size": config.batch_size,
+        "n_epochs": config.n_epochs,
+        "clip_range": config.clip_range,
+    }
+    if config.algorithm == "maskable_ppo":
+        policy, kwargs = _policy(config, MaskableAfterstatePolicy, "MlpPolicy")
+        return MaskablePPO(policy, policy_kwargs=kwargs, **common)
+    policy, kwargs = _policy(config, AfterstatePolicy, "MlpPolicy")
+    return PPO(policy, policy_kwargs=kwargs, **common)
+
+
+def linear_weights(model: BaseAlgorithm) -> np.ndarray[Any, Any] | None:
+    """Return the weights (F,) of a linear scorer of afterstates, else None."""
+    policy: Any = model.policy
+    scorer = getattr(getattr(policy, "net", None), "scorer", None)
+    if scorer is None:
+        scorer = getattr(getattr(policy, "q_net", None), "q_net", None)
+    if not isinstance(scorer, Scorer):
+        return None
+    weights = scorer.weights()
+    return None if weights is None else weights.numpy().astype(np.float64)
+
+
+def warm_up(config: TrainingConfig) -> None:
+    """Load and compile all that a run needs, by a run of two rollouts."""
+    from tetris_widget.envs import TetrisVecEnv
+    from tetris_widget.training.display import DisplayGame
+    from tetris_widget.training.evaluation import Evaluator
+
+    small = config.replace(n_envs=2, n_steps=4, batch_size=8, evaluation_max_pieces=2)
+    model = build_model(small, TetrisVecEnv(2, seed=0))
+    model.learn(16)
+    DisplayGame(small).move(model)
+    evaluator = Evaluator(small)
+    evaluator.begin(model)
+    evaluator.advance(0.1)
+
+
+def _build_dqn(config: TrainingConfig, common: dict[str, Any]) -> DQN:
+    common |= {
+        "batch_size": min(config.batch_size, config.buffer_size),
+        "buffer_size": config.buffer_size,
+        "learning_starts": min(1_000, config.buffer_size),
+        "train_freq": 4,
+        "gradient_steps": 1,
+        "target_update_interval": 1_000,
+        "exploration_fraction": min(
+            1.0, DQN_EXPLORATION_TIMESTEPS / config.total_timesteps
+        ),
+        "exploration_final_eps": 0.02,
+    }
+    policy, kwargs = _policy(config, AfterstateQPolicy, "MlpPolicy")
+    kind = AfterstateDQN if config.observation == "afterstates" else DQN
+    return kind(policy, policy_kwargs=kwargs, **common)
+
+
+def _policy(
+    config: TrainingConfig, afterstate_policy: Any, board_policy: str
+) -> tuple[Any, dict[str, Any]]:
+    if config.observation == "afterstates":
+        return afterstate_policy, {"is_linear": config.policy == "linear"}
+    if config.policy == "cnn":
+        return board_policy, {"features_extractor_class": BoardExtractor}
+    return board_policy, {}
+
+
+def _n_features(space: spaces.Space[Any]) -> int:
+    assert space.shape is not None
+    return space.shape[-1] - 1
