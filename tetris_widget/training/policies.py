@@ -7,6 +7,7 @@ the likeliest move. Deliberately doesn't know how a run is controlled or watched
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -341,6 +342,15 @@ def build_model(config: TrainingConfig, env: VecEnv) -> BaseAlgorithm:
         return MaskablePPO(policy, policy_kwargs=kwargs, **common)
     policy, kwargs = _policy(config, AfterstatePolicy, "MlpPolicy")
     return PPO(policy, policy_kwargs=kwargs, **common)
+
+
+def load_model(path: Path, config: TrainingConfig) -> BaseAlgorithm:
+    """Load a model that a run of this configuration has saved."""
+    if config.algorithm == "dqn" and config.observation == "afterstates":
+        return AfterstateDQN.load(path, device="cpu")
+    kinds = {"ppo": PPO, "maskable_ppo": MaskablePPO, "dqn": DQN, "a2c": A2C}
+    kind: Any = kinds[config.algorithm]
+    return kind.load(path, device="cpu")  # type: ignore[no-any-return]
 
 
 def linear_weights(model: BaseAlgorithm) -> np.ndarray[Any, Any] | None:

@@ -1,0 +1,204 @@
+// The charts: uPlot on the store's series. Knows which series belong together; nothing
+// of messages.
+
+import uPlot from "uplot";
+import { short, whole } from "./format";
+import type { Series, Store } from "./store";
+import { colour } from "./theme";
+
+const AXIS_HEIGHT = 26;
+const AXIS_WIDTH = 46;
+const SYNC = "tetris-widget";
+
+type Column = (number | null)[];
+
+interface Curve {
+  label: string;
+  series: string;
+  column: "mean" | "lo" | "hi";
+  kind: "line" | "points" | "edge";
+  colour: string;
+  smooth?: boolean;
+}
+
+export interface ChartOptions {
+  height: number;
+  log: boolean;
+  smoothing: number;
+  curves: Curve[];
+  /** Indices (from 1) of the curves between which a band is filled. */
+  band?: [number, number];
+}
+
+/** Exponential moving average, with TensorBoard's correction for the beginning. */
+export function smooth(values: readonly (number | null)[], weight: number): Column {
+  let [last, debias] = [0, 1];
+  return values.map((value) => {
+    if (value === null || weight <= 0) return value;
+    last = last * weight + (1 - weight) * value;
+    debias *= weight;
+    return last / (1 - debias);
+  });
+}
+
+/** One x for all: series have their own, uPlot wants them aligned. */
+export function align(parts: { x: readonly number[]; y: Column }[]): uPlot.AlignedData {
+  const xs = [...new Set(parts.flatMap((part) => part.x as number[]))].sort(
+    (a, b) => a - b,
+  );
+  const index = new Map(xs.map((x, i) => [x, i]));
+  const columns = parts.map(({ x, y }) => {
+    const column: Column = new Array(xs.length).fill(null);
+    x.forEach((value, i) => {
+      column[index.get(value)!] = y[i] ?? null;
+    });
+    return column;
+  });
+  return [xs, ...columns] as uPlot.AlignedData;
+}
+
+const EMPTY: Series = { epoch: 0, x: [], lo: [], hi: [], mean: [] };
+
+export class Chart {
+  private plot: uPlot | null = null;
+  private drawn = "";
+  private zoomed = false;
+
+  constructor(
+    private readonly host: HTMLElement,
+    private readonly store: Store,
+    public options: ChartOptions,
+  ) {}
+
+  /** Draws if anything has changed since the last time. */
+  draw(theme: number): void {
+    const width = this.host.clientWidth;
+    if (!width) return; // scrolled away, or not laid out yet
+    const look = JSON.stringify([this.options, theme]);
+    const key = `${look}${width},${this.store.version}`;
+    if (key === this.drawn) return;
+    const isNew = !this.plot || !this.drawn.startsWith(look);
+    this.drawn = key;
+    const data = this.data();
+    if (isNew) this.build(width, data);
+    else if (this.plot) {
+      if (this.plot.width !== width) {
+        this.plot.setSize({ width, height: this.options.height });
+      }
+      this.plot.setData(data, !this.zoomed);
+      if (this.zoomed) this.plot.redraw();
+    }
+  }
+
+  destroy(): void {
+    this.plot?.destroy();
+    this.plot = null;
+  }
+
+  private data(): uPlot.AlignedData {
+    const { curves, smoothing } = this.options;
+    return align(
+      curves.map((curve) => {
+        const series = this.store.series.get(curve.series) ?? EMPTY;
+        const y = series[curve.column];
+        return { x: series.x, y: curve.smooth ? smooth(y, smoothing) : y };
+      }),
+    );
+  }
+
+  private build(width: number, data: uPlot.AlignedData): void {
+    this.destroy();
+    this.zoomed = false;
+    this.host.replaceChildren();
+    const plot = new uPlot(this.plotOptions(width), data, this.host);
+    this.plot = plot;
+    plot.over.addEventListener("dblclick", () => {
+      this.zoomed = false;
+      plot.setData(plot.data, true);
+    });
+  }
+
+  private plotOptions(width: number): uPlot.Options {
+    const { curves, band, height, log } = this.options;
+    const line = colour(this.host, "--tw-line");
+    const muted = colour(this.host, "--tw-muted");
+    const font = `11px ${colour(this.host, "--tw-font")}`;
+    const axis = { stroke: muted, font, ticks: { show: false } };
+    return {
+      width,
+      height,
+      padding: [8, 8, 0, 0],
+      cursor: {
+        sync: { key: SYNC },
+        drag: { x: true, y: false },
+        points: { size: 6 },
+      },
+      legend: { live: true },
+      scales: {
+        x: { time: false },
+        y: log
+          ? { distr: 4, asinh: 1, range: (_u, _lo, hi) => [0, Math.max(10, hi * 1.2)] }
+          : { range: (_u, lo, hi) => pad(lo, hi) },
+      },
+      axes: [
+        {
+          ...axis,
+          size: AXIS_HEIGHT,
+          grid: { show: false },
+          values: (_u, ticks) => ticks.map(short),
+        },
+        {
+          ...axis,
+          size: AXIS_WIDTH,
+          grid: { stroke: line, width: 1 },
+          values: (_u, ticks) => ticks.map((t) => (t === null ? "" : short(t))),
+          ...(log ? { splits: (u: uPlot) => decades(u.scales.y!.max ?? 10) } : {}),
+        },
+      ],
+      series: [
+        { label: "timesteps", value: (_u, v) => (v === null ? "–" : whole(v)) },
+        ...curves.map((curve) => this.seriesOptions(curve)),
+      ],
+      ...(band
+        ? { bands: [{ series: band, fill: colour(this.host, "--tw-band") }] }
+        : {}),
+      hooks: {
+        setSelect: [
+          (u) => {
+            if (u.select.width > 0) this.zoomed = true;
+          },
+        ],
+      },
+    };
+  }
+
+  private seriesOptions(curve: Curve): uPlot.Series {
+    const stroke = colour(this.host, curve.colour);
+    const common: uPlot.Series = {
+      label: curve.label,
+      spanGaps: true,
+      value: (_u, v) => (v === null || v === undefined ? "–" : short(v)),
+    };
+    if (curve.kind === "points") {
+      const points = { show: true, size: 2.5, fill: stroke, width: 0 };
+      return { ...common, paths: () => null, points };
+    }
+    const width = curve.kind === "edge" ? 0 : 1.75;
+    return { ...common, stroke, width, points: { show: false } };
+  }
+}
+
+function pad(lo: number | null, hi: number | null): [number, number] {
+  if (lo === null || hi === null) return [0, 1];
+  if (lo === hi)
+    return lo === 0 ? [0, 1] : [Math.min(0, lo * 1.2), Math.max(0, hi * 1.2)];
+  const margin = (hi - lo) * 0.08;
+  return [lo >= 0 && lo - margin < 0 ? 0 : lo - margin, hi + margin];
+}
+
+/** 0, 1, 10, 100, … up to `max`: the marks of a log axis that has room for zero. */
+export function decades(max: number): number[] {
+  const marks = [0, 1];
+  while (marks.at(-1)! * 10 <= max) marks.push(marks.at(-1)! * 10);
+  return marks;
+}

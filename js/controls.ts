@@ -1,0 +1,176 @@
+// The controls: real buttons, radios and a slider, and when each makes sense. Knows
+// states and commands, nothing of how they travel.
+
+import type { Command, State, Status, View } from "./protocol";
+
+const THROTTLE_MS = 100;
+
+export const LABELS: Record<State, string> = {
+  idle: "Idle",
+  starting: "Starting",
+  running: "Training",
+  pausing: "Pausing",
+  paused: "Paused",
+  stopping: "Stopping",
+  finished: "Finished",
+  stopped: "Stopped",
+  failed: "Failed",
+};
+
+const STARTABLE = new Set<State>(["idle", "finished", "stopped", "failed"]);
+const PAUSABLE = new Set<State>(["starting", "running"]);
+const STOPPABLE = new Set<State>(["starting", "running", "pausing", "paused"]);
+const VIEWS: View[] = ["headless", "watch", "step"];
+
+/** Which buttons make sense in a state, and which of them is the obvious one. */
+export function buttonsFor(state: State): {
+  start: boolean;
+  pause: boolean;
+  resume: boolean;
+  stop: boolean;
+} {
+  return {
+    start: STARTABLE.has(state),
+    pause: PAUSABLE.has(state),
+    resume: state === "paused",
+    stop: STOPPABLE.has(state),
+  };
+}
+
+/** What the slider's value means in a view. */
+export function paceText(view: View, pace: number, delay: number): string {
+  if (view === "step") return `${Math.round(delay * 1000)} ms/step`;
+  return `${Math.round(pace)} moves/s`;
+}
+
+/** The pace of the watched game, as in the Python package's config.py. */
+export function movesPerSecond(speed: number): number {
+  return 2 * 30 ** ((speed - 0.1) / 0.9);
+}
+
+export class Controls {
+  readonly element = document.createElement("div");
+  private readonly start = button("Start");
+  private readonly pause = button("Pause");
+  private readonly stop = button("Stop");
+  private readonly radios = new Map<View, HTMLInputElement>();
+  private readonly slider = document.createElement("input");
+  private readonly output = document.createElement("output");
+  private readonly cost = document.createElement("span");
+  private state: State = "idle";
+  private view: View = "watch";
+  private sentAt = -Infinity;
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private touchedAt = -Infinity;
+
+  constructor(
+    private readonly send: (command: Command) => void,
+    name: string,
+  ) {
+    this.element.className = "tw-toolbar";
+    this.start.addEventListener("click", () => send({ command: "start" }));
+    this.stop.addEventListener("click", () => send({ command: "stop" }));
+    this.pause.addEventListener("click", () => this.togglePause());
+    this.cost.className = "tw-cost";
+    this.element.append(
+      this.start,
+      this.pause,
+      this.stop,
+      this.buildViews(name),
+      this.buildSpeed(),
+      this.cost,
+    );
+    this.showState("idle", false);
+  }
+
+  /** Pauses or resumes, whichever makes sense; nothing otherwise. */
+  togglePause(): void {
+    const can = buttonsFor(this.state);
+    if (can.pause) this.send({ command: "pause" });
+    else if (can.resume) this.send({ command: "resume" });
+  }
+
+  update(status: Status, alive: boolean): void {
+    this.showState(status.state, alive);
+    this.view = status.view;
+    const radio = this.radios.get(status.view);
+    if (radio) radio.checked = true;
+    // Not while a hand is on it: the answer to an older value would pull it back.
+    if (performance.now() - this.touchedAt > 1000) {
+      this.slider.value = String(status.speed);
+      this.showSpeed(status.speed);
+    }
+    const cost = status.view === "watch" ? status.watch_cost : null;
+    this.cost.textContent =
+      cost === null ? "" : `watching costs ${(cost * 100).toFixed(1)} %`;
+  }
+
+  private showState(state: State, alive: boolean): void {
+    this.state = state;
+    const can = buttonsFor(state);
+    this.start.disabled = !alive || !can.start;
+    this.stop.disabled = !alive || !can.stop;
+    this.pause.disabled = !alive || !(can.pause || can.resume);
+    this.pause.textContent = state === "paused" ? "Resume" : "Pause";
+    this.start.classList.toggle("tw-primary", can.start);
+    this.pause.classList.toggle("tw-primary", !can.start);
+    for (const input of [...this.radios.values(), this.slider]) input.disabled = !alive;
+  }
+
+  private buildViews(name: string): HTMLElement {
+    const group = document.createElement("div");
+    group.className = "tw-segments";
+    group.setAttribute("role", "radiogroup");
+    group.setAttribute("aria-label", "View");
+    for (const view of VIEWS) {
+      const label = document.createElement("label");
+      const radio = document.createElement("input");
+      radio.type = "radio";
+      radio.name = name;
+      radio.value = view;
+      radio.addEventListener("change", () => this.send({ command: "set_view", view }));
+      label.append(radio, capitalise(view));
+      group.append(label);
+      this.radios.set(view, radio);
+    }
+    return group;
+  }
+
+  private buildSpeed(): HTMLElement {
+    const label = document.createElement("label");
+    label.className = "tw-speed";
+    Object.assign(this.slider, { type: "range", min: "0.1", max: "1", step: "0.05" });
+    this.slider.setAttribute("aria-label", "Speed");
+    this.slider.addEventListener("input", () => this.onSlide());
+    label.append("Speed", this.slider, this.output);
+    return label;
+  }
+
+  private onSlide(): void {
+    this.touchedAt = performance.now();
+    this.showSpeed(Number(this.slider.value));
+    clearTimeout(this.timer);
+    const wait = Math.max(0, this.sentAt + THROTTLE_MS - performance.now());
+    this.timer = setTimeout(() => {
+      this.sentAt = performance.now();
+      this.send({ command: "set_speed", speed: Number(this.slider.value) });
+    }, wait);
+  }
+
+  private showSpeed(speed: number): void {
+    const text = paceText(this.view, movesPerSecond(speed), (1 - speed) * 0.1);
+    this.output.textContent = text;
+    this.slider.setAttribute("aria-valuetext", text);
+  }
+}
+
+function button(name: string): HTMLButtonElement {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.textContent = name;
+  return made;
+}
+
+function capitalise(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}

@@ -1,0 +1,39 @@
+// Numbers as people read them. Pure functions.
+
+const WHOLE = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+
+/** 1284 → "1,284" */
+export function whole(value: number): string {
+  return WHOLE.format(value);
+}
+
+/** Seconds as "0:11" or "1:02:03". */
+export function clock(seconds: number): string {
+  const s = Math.max(0, Math.floor(seconds));
+  const parts = [Math.floor(s / 60) % 60, s % 60].map((n) =>
+    String(n).padStart(2, "0"),
+  );
+  const hours = Math.floor(s / 3600);
+  return hours ? `${hours}:${parts.join(":")}` : `${Number(parts[0])}:${parts[1]}`;
+}
+
+/** A number on an axis: 1200 → "1.2k", 0.004 → "0.004". */
+export function short(value: number): string {
+  const size = Math.abs(value);
+  const steps: [number, string][] = [
+    [1e9, "G"],
+    [1e6, "M"],
+    [1e3, "k"],
+  ];
+  for (const [unit, letter] of steps) {
+    if (size >= unit) return `${trim(value / unit)}${letter}`;
+  }
+  return trim(value);
+}
+
+function trim(value: number): string {
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  if (size < 0.001) return value.toExponential(1).replace(".0e", "e");
+  return String(Number(value.toPrecision(3)));
+}

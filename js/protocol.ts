@@ -1,0 +1,149 @@
+// The wire between kernel and browser: its types, and strict reading of what arrives.
+// Knows nothing of drawing or of what is done with a message.
+
+export type State =
+  | "idle"
+  | "starting"
+  | "running"
+  | "pausing"
+  | "paused"
+  | "stopping"
+  | "finished"
+  | "stopped"
+  | "failed";
+export type View = "headless" | "watch" | "step";
+
+export interface Status {
+  state: State;
+  reason: string | null;
+  detail: string | null;
+  timesteps: number;
+  total_timesteps: number;
+  elapsed: number;
+  remaining: number | null;
+  fps: number;
+  episodes: number;
+  best_lines: number | null;
+  view: View;
+  speed: number;
+  pace: number;
+  step_delay: number;
+  watch_cost: number | null;
+  evaluation_cost: number | null;
+  evaluation_games: number;
+  run_dir: string | null;
+  best_path: string | null;
+  rows: number;
+  columns: number;
+}
+
+export interface Note {
+  seq: number;
+  level: "info" | "good" | "warning" | "error";
+  text: string;
+  elapsed: number | null;
+  detail: string | null;
+}
+
+/** Columns x, lo, hi, mean of the points from `start` on; older ones stay. */
+export interface Tail {
+  name: string;
+  epoch: number;
+  start: number;
+  columns: [Float64Array, Float64Array, Float64Array, Float64Array];
+}
+
+/** One move of a game: the board before it, and where the piece lands. */
+export interface Frame {
+  cells: Uint8Array;
+  piece: number;
+  rotation: number;
+  column: number;
+  row: number;
+  next: number[];
+  lines: number;
+  pieces: number;
+  over: boolean;
+}
+
+export interface Update {
+  seq: number;
+  since: number;
+  runId: string | null;
+  status: Status;
+  notes: Note[];
+  tails: Tail[];
+  frames: Frame[];
+  view: View | null;
+  sync: boolean;
+}
+
+export type Command =
+  | { command: "start" | "pause" | "resume" | "stop" }
+  | { command: "set_view"; view: View }
+  | { command: "set_speed"; speed: number };
+
+// biome-ignore lint/suspicious/noExplicitAny: JSON from the other side, checked here
+type Json = any;
+
+/** Lab gives DataViews, Colab Uint8Arrays; either may start anywhere in its buffer. */
+export function toBytes(buffer: DataView | Uint8Array | ArrayBuffer): Uint8Array {
+  if (buffer instanceof ArrayBuffer) return new Uint8Array(buffer);
+  return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
+}
+
+/** Reads an update; throws an Error that says what is wrong with it. */
+export function parseUpdate(
+  content: Json,
+  buffers: readonly (DataView | Uint8Array | ArrayBuffer)[] = [],
+): Update {
+  if (typeof content?.seq !== "number" || typeof content.since !== "number") {
+    throw new Error("an update without seq and since");
+  }
+  if (typeof content.status?.state !== "string") {
+    throw new Error("an update without status");
+  }
+  const bytes = buffers.map(toBytes);
+  const frames = content.frames ? parseFrames(content.frames, bytes) : [];
+  return {
+    seq: content.seq,
+    since: content.since,
+    runId: content.run_id ?? null,
+    status: content.status,
+    notes: content.messages ?? [],
+    tails: (content.series ?? []).map((series: Json) => parseTail(series, bytes)),
+    frames,
+    view: content.frames?.view ?? null,
+    sync: Boolean(content.sync),
+  };
+}
+
+function take(bytes: Uint8Array[], index: number, length: number): Uint8Array {
+  const found = bytes[index];
+  if (!found || found.byteLength !== length) {
+    throw new Error(`buffer ${index}: ${found?.byteLength} bytes instead of ${length}`);
+  }
+  return found;
+}
+
+function parseTail(series: Json, bytes: Uint8Array[]): Tail {
+  const n = series.length;
+  // A copy: a Float64Array must start at a multiple of eight bytes.
+  const raw = take(bytes, series.buffer, n * 4 * 8).slice();
+  const column = (i: number) => new Float64Array(raw.buffer, i * n * 8, n);
+  return {
+    name: series.name,
+    epoch: series.epoch,
+    start: series.start,
+    columns: [column(0), column(1), column(2), column(3)],
+  };
+}
+
+function parseFrames(frames: Json, bytes: Uint8Array[]): Frame[] {
+  const size = frames.rows * frames.columns;
+  const cells = take(bytes, frames.buffer, frames.count * size);
+  return frames.moves.map((move: Json, i: number) => ({
+    ...move,
+    cells: cells.slice(i * size, (i + 1) * size),
+  }));
+}

@@ -1,0 +1,133 @@
+// What the browser knows of a run: applies updates, notices gaps, asks for what is
+// missing. Knows nothing of the DOM, and nothing of how messages travel.
+
+import type { Frame, Note, Status, Tail, Update, View } from "./protocol";
+
+export const MAX_NOTES = 200;
+export const MAX_FRAMES = 120;
+/** A running panel that has heard nothing for so long asks. */
+export const SILENCE_MS = 500;
+/** An unanswered question is asked again after so long. */
+export const ANSWER_MS = 3000;
+
+export interface Series {
+  epoch: number;
+  x: number[];
+  lo: number[];
+  hi: number[];
+  mean: number[];
+}
+
+const BUSY = new Set(["starting", "running", "pausing", "stopping"]);
+
+export class Store {
+  status: Status | null = null;
+  notes: Note[] = [];
+  series = new Map<string, Series>();
+  frames: Frame[] = [];
+  framesView: View | null = null;
+  /** Grows with every change of a series, so that charts know when to redraw. */
+  version = 0;
+  seq = 0;
+  private runId: string | null = null;
+  private heardAt = 0;
+  private askedAt: number | null = null;
+
+  /** `ask(since)` requests everything after `since`; false: it could not be sent. */
+  constructor(
+    private readonly ask: (since: number) => boolean,
+    private readonly now: () => number = () => performance.now(),
+  ) {}
+
+  /** Applies an update; one that leaves a gap is answered by a sync instead. */
+  apply(update: Update): void {
+    this.heardAt = this.now();
+    if (update.sync) this.askedAt = null;
+    this.status = update.status;
+    if (update.runId !== this.runId) this.reset(update.runId);
+    this.addFrames(update);
+    if (update.since > this.seq) {
+      this.sync();
+      return;
+    }
+    if (update.seq < this.seq && !update.sync) return;
+    if (update.since === 0) {
+      this.series.clear();
+      this.notes = [];
+      this.version += 1;
+    }
+    for (const tail of update.tails) this.addTail(tail);
+    this.addNotes(update.notes);
+    this.seq = Math.max(this.seq, update.seq);
+  }
+
+  /** To be called now and then: a running panel that hears nothing asks. */
+  tick(): void {
+    const busy = this.status === null || BUSY.has(this.status.state);
+    const frozen = this.now() - this.heardAt > SILENCE_MS;
+    if (busy && frozen) this.sync();
+  }
+
+  /** Whether a question has gone unanswered for `ms`. */
+  isUnansweredFor(ms: number): boolean {
+    return this.askedAt !== null && this.now() - this.askedAt > ms;
+  }
+
+  /** Asks for all that is missing; at most one question is under way. */
+  sync(): void {
+    if (this.askedAt !== null && !this.isUnansweredFor(ANSWER_MS)) return;
+    if (this.ask(this.seq)) this.askedAt = this.now();
+  }
+
+  /** Takes the frames that have arrived since the last call. */
+  takeFrames(): Frame[] {
+    const taken = this.frames;
+    this.frames = [];
+    return taken;
+  }
+
+  private reset(runId: string | null): void {
+    this.runId = runId;
+    this.series.clear();
+    this.frames = [];
+    this.version += 1;
+  }
+
+  private addFrames(update: Update): void {
+    if (!update.frames.length) return;
+    this.framesView = update.view;
+    this.frames.push(...update.frames);
+    this.frames.splice(0, this.frames.length - MAX_FRAMES);
+  }
+
+  private addNotes(notes: Note[]): void {
+    const last = this.notes.at(-1)?.seq ?? 0;
+    this.notes.push(...notes.filter((note) => note.seq > last));
+    this.notes.splice(0, this.notes.length - MAX_NOTES);
+  }
+
+  private addTail(tail: Tail): void {
+    let held = this.series.get(tail.name);
+    if (!held || held.epoch !== tail.epoch) {
+      if (tail.start > 0) {
+        // Its beginning was missed.
+        this.seq = 0;
+        this.sync();
+        return;
+      }
+      held = { epoch: tail.epoch, x: [], lo: [], hi: [], mean: [] };
+      this.series.set(tail.name, held);
+    }
+    const [x, lo, hi, mean] = tail.columns;
+    for (const [column, added] of [
+      [held.x, x],
+      [held.lo, lo],
+      [held.hi, hi],
+      [held.mean, mean],
+    ] as const) {
+      column.length = Math.min(column.length, tail.start);
+      for (const value of added) column.push(value);
+    }
+    this.version += 1;
+  }
+}

@@ -1,0 +1,135 @@
+// The widget's life: `initialize` owns the connection (once per model), `render` the
+// DOM (once per view). Knows anywidget; nothing of drawing.
+
+import "uplot/dist/uPlot.min.css";
+import "./widget.css";
+import { type Command, parseUpdate, type Status } from "./protocol";
+import { Store } from "./store";
+import { PanelView } from "./view";
+
+const TICK_MS = 250;
+/** A kernel that leaves a question unanswered for so long is gone. */
+const GONE_MS = 10_000;
+
+interface Model {
+  get(name: string): unknown;
+  send(content: unknown): void;
+  on(event: string, callback: (...args: never[]) => void): void;
+  off(event: string, callback: (...args: never[]) => void): void;
+}
+
+interface Snapshot {
+  status?: Status;
+  series?: Record<string, [number[], number[], number[], number[]]>;
+  messages?: Store["notes"];
+}
+
+/** One per model: the store, its views, and the way to the kernel. */
+class Connection {
+  readonly store: Store;
+  readonly views = new Set<PanelView>();
+  private alive = true;
+  private nextId = 1;
+
+  constructor(private readonly model: Model) {
+    this.store = new Store((since) => this.post({ type: "sync", since }));
+    this.showSnapshot((model.get("snapshot") ?? {}) as Snapshot);
+  }
+
+  get isAlive(): boolean {
+    return this.alive;
+  }
+
+  /** Listens until `signal` aborts. */
+  open(signal: AbortSignal): void {
+    const onMessage = (content: { type?: string }, buffers: DataView[]) => {
+      if (content?.type !== "update") return; // acks: the state tells
+      this.store.apply(parseUpdate(content, buffers));
+      this.alive = true;
+      const frames = this.store.takeFrames();
+      if (frames.length) for (const view of this.views) view.push(frames);
+    };
+    // Fired by ipywidgets when the kernel behind a model is replaced.
+    const onGone = () => {
+      this.alive = Boolean(
+        (this.model as { comm_live?: boolean }).comm_live ?? this.alive,
+      );
+    };
+    this.model.on("msg:custom", onMessage as never);
+    this.model.on("comm_live_update", onGone);
+    this.store.sync();
+    const timer = setInterval(() => {
+      this.store.tick();
+      if (this.store.isUnansweredFor(GONE_MS)) this.alive = false;
+    }, TICK_MS);
+    signal.addEventListener("abort", () => {
+      clearInterval(timer);
+      this.model.off("msg:custom", onMessage as never);
+      this.model.off("comm_live_update", onGone);
+    });
+  }
+
+  readonly send = (command: Command): void => {
+    this.post({ type: "command", id: this.nextId, ...command });
+    this.nextId += 1;
+  };
+
+  private post(message: unknown): boolean {
+    try {
+      this.model.send(message);
+      return true;
+    } catch {
+      this.alive = false; // "Cannot send": the kernel was restarted
+      return false;
+    }
+  }
+
+  /** Shows what the notebook has saved, until the kernel answers. */
+  private showSnapshot(snapshot: Snapshot): void {
+    if (!snapshot.status) return;
+    this.store.status = snapshot.status;
+    this.store.notes = [...(snapshot.messages ?? [])];
+    for (const [name, [x, lo, hi, mean]] of Object.entries(snapshot.series ?? {})) {
+      this.store.series.set(name, { epoch: -1, x, lo, hi, mean });
+    }
+  }
+}
+
+const connections = new WeakMap<object, Connection>();
+
+function connect(model: Model, signal: AbortSignal): Connection {
+  let connection = connections.get(model);
+  if (!connection) {
+    connection = new Connection(model);
+    connections.set(model, connection);
+    connection.open(signal);
+    signal.addEventListener("abort", () => connections.delete(model));
+  }
+  return connection;
+}
+
+export default {
+  initialize({ model, signal }: { model: Model; signal: AbortSignal }): void {
+    connect(model, signal);
+  },
+
+  render({
+    model,
+    el,
+    signal,
+  }: {
+    model: Model;
+    el: HTMLElement;
+    signal: AbortSignal;
+  }): void {
+    const connection = connect(model, signal);
+    const view = new PanelView(
+      connection.store,
+      connection.send,
+      () => connection.isAlive,
+    );
+    view.mount(el, signal);
+    connection.views.add(view);
+    signal.addEventListener("abort", () => connection.views.delete(view));
+  },
+};

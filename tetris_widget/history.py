@@ -1,0 +1,248 @@
+"""What a run has reported so far, small enough to keep and to send.
+
+Owns downsampling: each series keeps at most 2048 buckets of its whole history, and in
+each bucket the least and the greatest value, so that nothing that stood out is lost.
+Answers "all since n". Deliberately doesn't know who reports or who draws.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Message = dict[str, Any]
+
+MAX_BUCKETS = 2048
+MAX_MESSAGES = 200
+RUNNING_MEAN_EPISODES = 100
+COLUMNS = ("x", "lo", "hi", "mean")
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The part of a series that changed.
+
+    Attributes:
+        name: of the series.
+        epoch: grows whenever older points are merged; the whole series is sent then.
+        start: index of the first point.
+        columns: (4, length) float64: x, lo, hi, mean.
+    """
+
+    name: str
+    epoch: int
+    start: int
+    columns: NDArray[np.float64]
+
+
+class Series:
+    """One curve: buckets of `stride` consecutive points each.
+
+    While there are few points every bucket is one point. When the buckets are full,
+    neighbours merge: the least `lo`, the greatest `hi`, the weighted `mean`, the last
+    `x`.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.epoch = 0
+        self.stride = 1
+        self.length = 0
+        self._columns = np.zeros((4, MAX_BUCKETS))
+        self._counts = np.zeros(MAX_BUCKETS, np.int64)
+        # Number of the change that last touched each bucket.
+        self._changed = np.zeros(MAX_BUCKETS, np.int64)
+        self.epoch_changed = 0
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Points in each bucket: (length,)."""
+        return self._counts[: self.length]
+
+    @property
+    def columns(self) -> NDArray[np.float64]:
+        """The buckets: (4, length)."""
+        return self._columns[:, : self.length]
+
+    def add(self, change: int, x: float, lo: float, hi: float, mean: float) -> None:
+        """Add a point, as change number `change`."""
+        last = self.length - 1
+        if self.length and self._counts[last] < self.stride:
+            self._merge_into(last, x, lo, hi, mean)
+        else:
+            if self.length == MAX_BUCKETS:
+                self._halve(change)
+            last = self.length
+            self.length += 1
+            self._columns[:, last] = x, lo, hi, mean
+            self._counts[last] = 1
+        self._changed[last] = change
+
+    def since(self, change: int) -> Tail | None:
+        """Return what changed after change number `change`, or None."""
+        start = 0
+        if change > 0 and self.epoch_changed <= change:
+            # Changes only ever touch the end, so their numbers ascend.
+            changed = self._changed[: self.length]
+            start = int(np.searchsorted(changed, change, side="right"))
+        if start == self.length:
+            return None
+        return Tail(self.name, self.epoch, start, self.columns[:, start:].copy())
+
+    def _merge_into(
+        self, index: int, x: float, lo: float, hi: float, mean: float
+    ) -> None:
+        column = self._columns[:, index]
+        count = self._counts[index] + 1
+        column[0] = x
+        column[1] = min(column[1], lo)
+        column[2] = max(column[2], hi)
+        column[3] += (mean - column[3]) / count
+        self._counts[index] = count
+
+    def _halve(self, change: int) -> None:
+        pairs = self._columns.reshape(4, -1, 2)
+        counts = self._counts.reshape(-1, 2)
+        half = MAX_BUCKETS // 2
+        merged = np.stack(
+            [
+                pairs[0, :, 1],
+                pairs[1].min(1),
+                pairs[2].max(1),
+                (pairs[3] * counts).sum(1) / counts.sum(1),
+            ]
+        )
+        self._columns[:, :half] = merged
+        self._counts[:half] = counts.sum(1)
+        self._changed[:half] = change
+        self.length = half
+        self.stride *= 2
+        self.epoch += 1
+        self.epoch_changed = change
+
+
+class MetricsHistory:
+    """Everything of one run that is drawn or listed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._series: dict[str, Series] = {}
+        self._notes: deque[Message] = deque(maxlen=MAX_MESSAGES)
+        self._recent_lines: deque[float] = deque(maxlen=RUNNING_MEAN_EPISODES)
+        self._recent_rewards: deque[float] = deque(maxlen=RUNNING_MEAN_EPISODES)
+        self.seq = 0
+        self.episodes = 0
+        self.best_lines: int | None = None
+
+    def clear(self) -> None:
+        """Forget the curves, for a new run; the messages stay, `seq` goes on."""
+        with self._lock:
+            self._series.clear()
+            self._recent_lines.clear()
+            self._recent_rewards.clear()
+            self.episodes = 0
+            self.best_lines = None
+            self.seq += 1
+
+    def add(self, message: Message) -> None:
+        """Take in a message of the training process."""
+        with self._lock:
+            self.seq += 1
+            if message["type"] == "episode":
+                self._add_episode(message)
+            elif message["type"] == "evaluation":
+                self._point(
+                    "evaluation/lines",
+                    message["timesteps"],
+                    message["mean_lines"],
+                    message["lower"],
+                    message["upper"],
+                )
+            elif message["type"] == "metrics":
+                self._add_metrics(message)
+
+    def note(
+        self,
+        level: str,
+        text: str,
+        elapsed: float | None = None,
+        detail: str | None = None,
+    ) -> None:
+        """Add a line for people to read: level `info`, `good`, `warning`, `error`."""
+        with self._lock:
+            self.seq += 1
+            self._notes.append(
+                {
+                    "seq": self.seq,
+                    "level": level,
+                    "text": text,
+                    "elapsed": elapsed,
+                    "detail": detail,
+                }
+            )
+
+    def series(self, name: str) -> NDArray[np.float64]:
+        """Return a series' (4, length) columns x, lo, hi, mean; empty if unknown."""
+        with self._lock:
+            found = self._series.get(name)
+            return np.zeros((4, 0)) if found is None else found.columns.copy()
+
+    def names(self) -> list[str]:
+        """Return the names of the series."""
+        with self._lock:
+            return list(self._series)
+
+    def since(self, seq: int) -> tuple[int, list[Tail], list[Message]]:
+        """Return the newest `seq`, and the tails and notes after `seq`."""
+        with self._lock:
+            tails = [one.since(seq) for one in self._series.values()]
+            notes = [note for note in self._notes if note["seq"] > seq]
+            return self.seq, [tail for tail in tails if tail is not None], notes
+
+    def _add_episode(self, message: Message) -> None:
+        self.episodes = message["episode"]
+        x = message["timesteps"]
+        self._point("episode/reward", x, message["reward"])
+        self._point("episode/length", x, message["length"])
+        self._recent_rewards.append(message["reward"])
+        self._point("running/reward", x, _mean(self._recent_rewards))
+        lines = message["lines"]
+        if lines is None:
+            return
+        self.best_lines = max(lines, self.best_lines or 0)
+        self._point("episode/lines", x, lines)
+        self._recent_lines.append(lines)
+        self._point("running/lines", x, _mean(self._recent_lines))
+
+    def _add_metrics(self, message: Message) -> None:
+        x = message["timesteps"]
+        self._point("speed/fps", x, message["fps"])
+        for key, value in message["values"].items():
+            if value is not None:
+                self._point(key, x, value)
+
+    def _point(
+        self,
+        name: str,
+        x: float,
+        mean: float,
+        lo: float | None = None,
+        hi: float | None = None,
+    ) -> None:
+        if not math.isfinite(mean):
+            return
+        if name not in self._series:
+            self._series[name] = Series(name)
+        low = mean if lo is None else lo
+        high = mean if hi is None else hi
+        self._series[name].add(self.seq, x, low, high, mean)
+
+
+def _mean(values: deque[float]) -> float:
+    return sum(values) / len(values)

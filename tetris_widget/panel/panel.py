@@ -1,0 +1,451 @@
+"""The panel: one object that shows a run, steers it, and hands out its numbers.
+
+Owns the way from the training process to the browser and back. Everything that a button
+does is a method. Deliberately doesn't know how training is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from tetris_widget.config import (
+    TrainingConfig,
+    check_speed,
+    moves_per_second,
+    step_delay,
+)
+from tetris_widget.history import MetricsHistory
+from tetris_widget.manager import TERMINAL, TrainingManager
+from tetris_widget.panel.widget import TrainingWidget, pack_series
+from tetris_widget.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from stable_baselines3.common.base_class import BaseAlgorithm
+
+Message = dict[str, Any]
+
+PUSH_SECONDS = 0.1
+# Boards kept for the next push: a second of the fastest watching.
+MAX_FRAMES = 60
+SNAPSHOT_POINTS = 500
+SNAPSHOT_MESSAGES = 20
+VIEWS = ("headless", "watch", "step")
+
+
+class NoModelError(FileNotFoundError):
+    """There is no saved model yet."""
+
+
+class TrainingPanel:
+    """A run of Tetris training, live in a notebook.
+
+    Args:
+        config: what to train; None: the default.
+
+    Example:
+        panel = TrainingPanel(TrainingConfig())
+        panel.display()
+    """
+
+    def __init__(self, config: TrainingConfig | None = None) -> None:
+        self.config = config or TrainingConfig()
+        self._lock = threading.RLock()
+        self._history = MetricsHistory()
+        self._frames: deque[Message] = deque(maxlen=MAX_FRAMES)
+        self._view: str = self.config.view
+        self._speed = self.config.speed
+        self._detail: str | None = None
+        self._figures: Message = {}
+        self._run: RunDirectory | None = None
+        self._best_path: str | None = None
+        self._sent = 0
+        self._sent_status: Message = {}
+        self._wake = threading.Event()
+        self._is_closed = False
+        self._manager = TrainingManager(self._on_message)
+        self.widget = TrainingWidget(
+            self._on_command, self._on_sync, self._refuse, config=self.config.to_dict()
+        )
+        self._update_snapshot()
+        self._pump = threading.Thread(
+            target=_pump, args=(self,), name="panel-pump", daemon=True
+        )
+        self._pump.start()
+
+    # Showing
+
+    def display(self) -> None:
+        """Show the panel below this cell, and get a training process ready."""
+        from IPython.display import display
+
+        display(self)  # type: ignore[no-untyped-call]
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        self._manager.prepare()
+        bundle = self.widget._repr_mimebundle_(**kwargs)
+        # The widget's own bundle stays whole: Colab's metadata is in it.
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        if data is not None:
+            data["text/plain"] = repr(self)
+        return bundle
+
+    def __repr__(self) -> str:
+        status = self._status()
+        parts = [
+            f"TrainingPanel: {self.status}",
+            f"{status['timesteps']:,} / {status['total_timesteps']:,} timesteps",
+            f"{status['episodes']:,} episodes",
+        ]
+        if status["best_lines"] is not None:
+            parts.append(f"best {status['best_lines']:,} lines")
+        return ", ".join(parts)
+
+    # Steering: what the buttons do
+
+    def start(self) -> None:
+        """Start a run, and return at once. Without effect while one is under way."""
+        with self._lock:
+            if self._manager.is_running():
+                self._history.note("info", "training runs already", self._elapsed())
+                return self._changed()
+            self._history.clear()
+            self._frames.clear()
+            self._figures = {}
+            self._best_path = None
+            self._detail = None
+            config = self.config.replace(view=self._view, speed=self._speed)
+            if self._manager.start_training(config):
+                self._run = RunDirectory(self._manager.get_status()["run_dir"])
+                self._history.note("info", f"started: {self._run.path}", 0.0)
+            return self._changed()
+
+    def pause(self) -> None:
+        """Pause, at the next step or optimizer step."""
+        self._ask(self._manager.pause_training, "nothing to pause")
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self._ask(self._manager.resume_training, "not paused")
+
+    def stop(self) -> None:
+        """Stop the run, and return at once; what it learned is saved."""
+        self._ask(self._manager.request_stop, "nothing to stop")
+
+    def set_mode(self, visual: bool) -> None:
+        """Show env 0's own steps, slowed (True), or nothing (False)."""
+        self.set_view("step" if visual else "headless")
+
+    def set_view(self, view: str) -> None:
+        """Show nothing (`headless`), a game of its own (`watch`), or env 0 (`step`).
+
+        Raises:
+            ValueError: `view` is none of these.
+        """
+        if view not in VIEWS:
+            raise ValueError(f"view: {view!r}; allowed: {', '.join(VIEWS)}")
+        with self._lock:
+            self._view = view
+            self._frames.clear()
+            self._manager.set_view(view)
+            self._changed()
+
+    def set_speed(self, speed: float) -> None:
+        """Set the pace of what is shown, clamped to 0.1–1.0.
+
+        Raises:
+            ValueError: `speed` is not a finite number.
+        """
+        with self._lock:
+            self._speed = check_speed(speed)
+            self._manager.set_speed(self._speed)
+            self._changed()
+
+    def close(self) -> None:
+        """End the run and its process, and the widget."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        self._manager.close()
+        self._wake.set()
+        self._push()
+        self.widget.close()
+
+    def __enter__(self) -> TrainingPanel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Numbers
+
+    @property
+    def status(self) -> str:
+        """How it stands.
+
+        One of Idle, Starting, Training, Pausing, Paused, Stopping, Finished, Stopped,
+        Failed.
+        """
+        state = self._state()
+        return "Training" if state == "running" else state.capitalize()
+
+    @property
+    def run_dir(self) -> str | None:
+        """The directory of the run, or of the last one; None before the first."""
+        return None if self._run is None else str(self._run.path)
+
+    @property
+    def episodes(self) -> pd.DataFrame:
+        """Every finished episode of the run; see `RunDirectory.episodes`."""
+        return self._need_run().episodes()
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """The metrics over time, about one row a second."""
+        return self._need_run().metrics()
+
+    @property
+    def evaluations(self) -> pd.DataFrame:
+        """The evaluations, with their 95 % intervals."""
+        return self._need_run().evaluations()
+
+    def plot(self) -> Figure:
+        """Return a matplotlib Figure of the run, fit for a paper."""
+        from tetris_widget.panel.figures import plot_run
+
+        return plot_run(self.episodes, self.evaluations)
+
+    def best_model(self) -> BaseAlgorithm:
+        """Load the model that played the best game so far.
+
+        Raises:
+            NoModelError: no game of this run has cleared a line yet.
+        """
+        path = self._need_run().best_model_file
+        if not path.exists():
+            raise NoModelError(f"{path}: no game of this run has cleared a line yet")
+        from tetris_widget.training.policies import load_model
+
+        return load_model(path, self.config)
+
+    # Waiting
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until no run is under way; return whether that is so.
+
+        The kernel is busy meanwhile; `await panel.finished()` keeps it free.
+        """
+        return self._manager.wait(timeout)
+
+    async def finished(self) -> str:
+        """Wait, without blocking the kernel, until no run is under way.
+
+        Returns:
+            The status then.
+        """
+        while self._manager.is_running():
+            await asyncio.sleep(PUSH_SECONDS)
+        return self.status
+
+    # From the training process (on the manager's thread)
+
+    def _on_message(self, message: Message) -> None:
+        with self._lock:
+            kind = message["type"]
+            self._history.add(message)
+            if kind == "board":
+                self._add_frames(message)
+            elif kind == "metrics":
+                self._figures.update(message)
+            elif kind == "evaluation":
+                self._figures["evaluation_cost"] = message["cost"]
+            elif kind == "status":
+                self._on_status(message)
+            elif kind == "info":
+                self._on_info(message)
+            elif kind == "error":
+                self._history.note(
+                    "error", message["text"], message["elapsed"], message["traceback"]
+                )
+        if kind in ("status", "error"):
+            self._wake.set()
+
+    def _add_frames(self, message: Message) -> None:
+        if message["view"] == self._view:
+            self._frames.extend(message["frames"])
+
+    def _on_status(self, message: Message) -> None:
+        state = message["state"]
+        self._detail = message["detail"]
+        if message["timesteps"] if "timesteps" in message else None:
+            self._figures["timesteps"] = message["timesteps"]
+            self._figures["elapsed"] = message["elapsed"]
+        if state in TERMINAL:
+            level = {"failed": "error", "finished": "good"}.get(state, "info")
+            reason = f": {message['reason']}" if message["reason"] else ""
+            self._history.note(level, f"{state}{reason}", self._elapsed())
+            if not self._is_closed and state != "failed":
+                # The next Start is instant too.
+                threading.Timer(PUSH_SECONDS, self._manager.prepare).start()
+        if state in (*TERMINAL, "paused"):
+            self._update_snapshot()
+
+    def _on_info(self, message: Message) -> None:
+        kind = message["kind"]
+        if kind == "mode":
+            return  # the controls show it
+        if kind == "best" and self._run is not None:
+            self._best_path = str(self._run.best_model_file)
+        level = {"best": "good", "warning": "warning"}.get(kind, "info")
+        self._history.note(level, message["text"], message["elapsed"])
+
+    # From the browser (on any thread)
+
+    def _on_command(self, message: Message) -> None:
+        command = message["command"]
+        if command == "set_view":
+            self.set_view(message["view"])
+        elif command == "set_speed":
+            self.set_speed(message["speed"])
+        else:
+            getattr(self, command)()
+
+    def _on_sync(self, since: int) -> None:
+        with self._lock:
+            self._send(since, is_sync=True)
+
+    def _refuse(self, text: str) -> None:
+        with self._lock:
+            self._history.note("error", text, self._elapsed())
+            self._changed()
+
+    # To the browser
+
+    def _push(self) -> None:
+        """Send what has changed since the last push, if anything has."""
+        with self._lock:
+            status = self._status()
+            is_news = self._history.seq > self._sent or bool(self._frames)
+            if is_news or status != self._sent_status:
+                self._send(self._sent, is_sync=False)
+
+    def _send(self, since: int, is_sync: bool) -> None:
+        seq, tails, notes = self._history.since(since)
+        buffers: list[bytes] = []
+        update = {
+            "type": "update",
+            "seq": seq,
+            "since": since,
+            "run_id": self._run.run_id if self._run else None,
+            "status": self._status(),
+            "messages": notes,
+            "series": pack_series(tails, buffers),
+            "frames": None if is_sync else self._take_frames(buffers),
+            "sync": is_sync,
+        }
+        if not is_sync:
+            self._sent = seq
+            self._sent_status = update["status"]
+        self.widget.send_update(update, buffers)
+
+    def _take_frames(self, buffers: list[bytes]) -> Message | None:
+        if not self._frames:
+            return None
+        frames = list(self._frames)
+        self._frames.clear()
+        moves = [{k: v for k, v in f.items() if k != "cells"} for f in frames]
+        buffers.append(b"".join(frame["cells"] for frame in frames))
+        self._last_frame = frames[-1]
+        return {
+            "view": self._view,
+            "rows": self.config.rows,
+            "columns": self.config.columns,
+            "count": len(frames),
+            "buffer": len(buffers) - 1,
+            "moves": moves,
+        }
+
+    def _status(self) -> Message:
+        asked = self._manager.get_status()
+        timesteps = int(self._figures.get("timesteps") or 0)
+        elapsed = float(self._figures.get("elapsed") or 0.0)
+        total = self.config.total_timesteps
+        remaining = elapsed / timesteps * max(total - timesteps, 0) if timesteps else None
+        return {
+            "state": self._state(),
+            "reason": asked["reason"],
+            "detail": self._detail,
+            "timesteps": timesteps,
+            "total_timesteps": total,
+            "elapsed": elapsed,
+            "remaining": remaining,
+            "fps": float(self._figures.get("fps") or 0.0),
+            "episodes": self._history.episodes,
+            "best_lines": self._history.best_lines,
+            "view": self._view,
+            "speed": self._speed,
+            "pace": moves_per_second(self._speed),
+            "step_delay": step_delay(self._speed),
+            "watch_cost": self._figures.get("watch_cost"),
+            "evaluation_cost": self._figures.get("evaluation_cost"),
+            "evaluation_games": self.config.evaluation_games,
+            "run_dir": self.run_dir,
+            "best_path": self._best_path,
+            "rows": self.config.rows,
+            "columns": self.config.columns,
+        }
+
+    def _state(self) -> str:
+        """Return the state that is shown: what is so, or what is on its way."""
+        told = self._manager.get_status()
+        asked, effective = told["status"], told["effective"]
+        if asked == "paused" and effective == "running":
+            return "pausing"
+        return "stopping" if asked == "stopping" else str(effective)
+
+    def _update_snapshot(self) -> None:
+        """Keep in a trait what a saved notebook shows without a kernel."""
+        series = {}
+        for name in self._history.names():
+            columns = self._history.series(name)
+            thinned = columns[:, :: max(1, -(-columns.shape[1] // SNAPSHOT_POINTS))]
+            series[name] = thinned.tolist()
+        _, _, notes = self._history.since(0)
+        self.widget.snapshot = {
+            "status": self._status(),
+            "series": series,
+            "messages": notes[-SNAPSHOT_MESSAGES:],
+        }
+
+    def _ask(self, action: Any, otherwise: str) -> None:
+        with self._lock:
+            if not action():
+                self._history.note("info", otherwise, self._elapsed())
+            self._changed()
+
+    def _changed(self) -> None:
+        self._wake.set()
+
+    def _elapsed(self) -> float | None:
+        return self._figures.get("elapsed")
+
+    def _need_run(self) -> RunDirectory:
+        if self._run is None:
+            raise NoModelError("no run yet: call start() or press Start")
+        return self._run
+
+
+def _pump(panel: TrainingPanel) -> None:
+    """Push at most ten times a second, at once when a state has changed."""
+    while not panel._is_closed:
+        is_urgent = panel._wake.wait(PUSH_SECONDS)
+        panel._wake.clear()
+        panel._push()
+        if is_urgent:
+            time.sleep(PUSH_SECONDS / 3)  # ≤ 30 messages a second in all

@@ -1,0 +1,164 @@
+"""The wire between kernel and browser.
+
+Owns the one anywidget: how an update is packed, and which messages from the browser are
+accepted. The browser never sets a trait; it sends messages. Deliberately doesn't know
+what the commands do.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import anywidget
+import traitlets
+
+from tetris_widget.config import View
+from tetris_widget.history import COLUMNS, Tail
+
+Message = dict[str, Any]
+
+STATIC = Path(__file__).parent / "static"
+MAX_INCOMING_BYTES = 64_000
+COMMANDS = ("start", "pause", "resume", "stop", "set_view", "set_speed")
+logger = logging.getLogger(__name__)
+
+
+class BadMessageError(ValueError):
+    """A message from the browser that cannot be carried out."""
+
+
+def _front_end(name: str) -> Any:
+    # A Path is watched for changes, and keeps every widget alive
+    # (https://github.com/manzt/anywidget/issues/929): for development only.
+    path = STATIC / name
+    return path if os.environ.get("ANYWIDGET_HMR") == "1" else path.read_text("utf-8")
+
+
+class TrainingWidget(anywidget.AnyWidget):
+    """Sends updates to every view, and hands their commands to `on_command`.
+
+    Args:
+        on_command: called with a validated command; raises ValueError to refuse it. May
+            be called on any thread.
+        on_sync: called with the sequence number that a view has; the view wants
+            everything after it.
+        on_refused: called with a sentence about a message that was refused.
+    """
+
+    _esm = _front_end("widget.js")
+    _css = _front_end("widget.css")
+    config = traitlets.Dict().tag(sync=True)
+    snapshot = traitlets.Dict().tag(sync=True)
+
+    def __init__(
+        self,
+        on_command: Callable[[Message], None],
+        on_sync: Callable[[int], None],
+        on_refused: Callable[[str], None],
+        **traits: Any,
+    ) -> None:
+        self._on_command = on_command
+        self._on_sync = on_sync
+        self._on_refused = on_refused
+        self._sending = threading.Lock()
+        super().__init__(**traits)
+        self.on_msg(self._handle)
+        # ipykernel 7.4 routes a view's messages to the subshell that sent last, so that
+        # they wait for a busy cell; the front end's own choice is right.
+        if hasattr(self.comm, "_reply_subshell_for"):
+            self.comm._reply_subshell_for = None  # type: ignore[union-attr]
+
+    def send_update(self, update: Message, buffers: list[bytes]) -> None:
+        """Send an update to every view; a dead connection is logged, not raised."""
+        with self._sending:
+            try:
+                self.send(update, buffers)
+            except Exception:
+                # ipykernel 7.0 cannot send from threads (ipykernel#1450); a closing
+                # kernel cannot send at all. Neither may end the pump.
+                logger.exception("could not send an update to the browser")
+
+    def _handle(self, _: Any, content: Any, buffers: list[Any]) -> None:
+        identifier = content.get("id") if isinstance(content, dict) else None
+        try:
+            message = parse(content, buffers)
+            if message["type"] == "sync":
+                self._on_sync(message["since"])
+                return
+            self._on_command(message)
+        except ValueError as error:
+            self._on_refused(str(error))
+            self._acknowledge(identifier, str(error))
+        else:
+            self._acknowledge(identifier, None)
+
+    def _acknowledge(self, identifier: Any, error: str | None) -> None:
+        if isinstance(identifier, int):
+            ack = {"type": "ack", "id": identifier, "ok": error is None}
+            self.send_update({**ack, "error": error}, [])
+
+
+def parse(content: Any, buffers: list[Any]) -> Message:
+    """Return a message from the browser, checked.
+
+    Raises:
+        BadMessageError: it is too large, malformed, unknown or not finite.
+    """
+    if buffers or not isinstance(content, dict):
+        raise BadMessageError("a message that is not understood was refused")
+    size = len(json.dumps(content, default=str))
+    if size > MAX_INCOMING_BYTES:
+        raise BadMessageError(
+            f"a message of {size:,} characters was refused; "
+            f"allowed: {MAX_INCOMING_BYTES:,}"
+        )
+    kind = content.get("type")
+    if kind == "sync":
+        since = content.get("since")
+        if not isinstance(since, int) or isinstance(since, bool) or since < 0:
+            raise BadMessageError(f"since: {since!r:.60}; allowed: a whole number")
+        return {"type": "sync", "since": since}
+    if kind != "command":
+        raise BadMessageError(f"message {kind!r:.60}; allowed: command, sync")
+    return _parse_command(content)
+
+
+def _parse_command(content: Message) -> Message:
+    command = content.get("command")
+    if command not in COMMANDS:
+        allowed = ", ".join(COMMANDS)
+        raise BadMessageError(f"command {command!r:.60}; allowed: {allowed}")
+    if command == "set_view" and content.get("view") not in get_args(View):
+        allowed = ", ".join(get_args(View))
+        raise BadMessageError(f"view {content.get('view')!r:.60}; allowed: {allowed}")
+    if command == "set_speed":
+        speed = content.get("speed")
+        is_number = isinstance(speed, (int, float)) and not isinstance(speed, bool)
+        if not is_number or not math.isfinite(speed):  # type: ignore[arg-type]
+            raise BadMessageError(f"speed {speed!r:.60}; allowed: 0.1 to 1.0")
+    return content
+
+
+def pack_series(tails: list[Tail], buffers: list[bytes]) -> list[Message]:
+    """Append the tails' columns to `buffers`, and return what describes them."""
+    described = []
+    for tail in tails:
+        described.append(
+            {
+                "name": tail.name,
+                "epoch": tail.epoch,
+                "start": tail.start,
+                "length": tail.columns.shape[1],
+                "columns": list(COLUMNS),
+                "buffer": len(buffers),
+            }
+        )
+        buffers.append(tail.columns.astype("<f8").tobytes())
+    return described
