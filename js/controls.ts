@@ -4,6 +4,7 @@
 import type { Command, State, Status, View } from "./protocol";
 
 const THROTTLE_MS = 100;
+const TOUCH_MS = 1000;
 
 export const LABELS: Record<State, string> = {
   idle: "Idle",
@@ -55,7 +56,8 @@ export class Controls {
   private readonly stop = button("Stop");
   private readonly radios = new Map<View, HTMLInputElement>();
   private readonly slider = document.createElement("input");
-  private readonly output = document.createElement("output");
+  // Not an <output>: that is a second status to a screen reader.
+  private readonly output = document.createElement("span");
   private readonly cost = document.createElement("span");
   private state: State = "idle";
   private view: View = "watch";
@@ -92,11 +94,10 @@ export class Controls {
 
   update(status: Status, alive: boolean): void {
     this.showState(status.state, alive);
-    this.view = status.view;
-    const radio = this.radios.get(status.view);
-    if (radio) radio.checked = true;
-    // Not while a hand is on it: the answer to an older value would pull it back.
-    if (performance.now() - this.touchedAt > 1000) {
+    // Not while a hand is on them: the answer to an older value would pull them back.
+    if (performance.now() - this.touchedAt > TOUCH_MS) {
+      this.view = status.view;
+      this.radios.get(status.view)!.checked = true;
       this.slider.value = String(status.speed);
       this.showSpeed(status.speed);
     }
@@ -128,7 +129,7 @@ export class Controls {
       radio.type = "radio";
       radio.name = name;
       radio.value = view;
-      radio.addEventListener("change", () => this.send({ command: "set_view", view }));
+      radio.addEventListener("change", () => this.onView(view));
       label.append(radio, capitalise(view));
       group.append(label);
       this.radios.set(view, radio);
@@ -139,11 +140,19 @@ export class Controls {
   private buildSpeed(): HTMLElement {
     const label = document.createElement("label");
     label.className = "tw-speed";
+    this.output.className = "tw-pace";
     Object.assign(this.slider, { type: "range", min: "0.1", max: "1", step: "0.05" });
     this.slider.setAttribute("aria-label", "Speed");
     this.slider.addEventListener("input", () => this.onSlide());
     label.append("Speed", this.slider, this.output);
     return label;
+  }
+
+  private onView(view: View): void {
+    this.touchedAt = performance.now();
+    this.view = view;
+    this.showSpeed(Number(this.slider.value));
+    this.send({ command: "set_view", view });
   }
 
   private onSlide(): void {
