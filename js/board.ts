@@ -13,7 +13,7 @@ const MAX_LAG_SECONDS = 0.35;
 /** Part of a move's time in which the piece falls; then it rests. */
 const FALL_PART = 0.75;
 /** Faster than this a falling piece is only a flicker: it is shown landed. */
-const MAX_FALLING_PACE = 12;
+const MAX_FALLING_PACE = 25;
 
 /** The queue of moves, and which of them is on screen at a time. Pure. */
 export class Player {

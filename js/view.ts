@@ -14,6 +14,7 @@ const CLOUD = { kind: "points", colour: "--tw-cloud" } as const;
 const LINE = { kind: "line", smooth: true } as const;
 /** Series that have a chart of their own already. */
 const CHARTED = /^(evaluation|running)\/|^episode\/(lines|reward)$/;
+const DEFAULT_METRIC = "train/entropy_loss";
 const PRETTY: Record<string, string> = {
   "episode/length": "Game length",
   "speed/fps": "Timesteps per second",
@@ -49,6 +50,7 @@ export class PanelView {
   private readonly charts: Chart[] = [];
   private theme = 0;
   private smoothing = 0.3;
+  private metric = DEFAULT_METRIC;
   private framesView: string | null = null;
 
   constructor(
@@ -147,10 +149,11 @@ export class PanelView {
     charts.append(
       this.buildChart("Lines per game", linesChart(), "lines"),
       this.buildChart("Reward per game", rewardChart(), "reward"),
-      this.buildChart(this.select, selectedChart("train/entropy_loss"), "metric"),
+      this.buildChart(this.select, selectedChart(DEFAULT_METRIC), "metric"),
     );
     this.select.setAttribute("aria-label", "Metric");
     this.select.addEventListener("change", () => {
+      this.metric = this.select.value;
       const chart = this.charts[2]!;
       chart.options = { ...selectedChart(this.select.value), ...this.kept(chart) };
     });
@@ -263,7 +266,7 @@ export class PanelView {
   private offerMetrics(): void {
     const names = [...this.store.series.keys()].filter((name) => !CHARTED.test(name));
     if (names.length === this.select.options.length) return;
-    const chosen = this.select.value || "train/entropy_loss";
+    const chosen = this.metric;
     const options = names.sort().map((name) => {
       const option = document.createElement("option");
       option.value = name;

@@ -6,6 +6,7 @@ environment variable TOY_FAULT names.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -53,10 +54,8 @@ def toy_worker(
             pause.wait()
             if not stop.is_set():
                 send("status", state="running", reason=None)
-        try:
+        with contextlib.suppress(queue.Empty):
             send("info", text=str(commands.get_nowait()))
-        except queue.Empty:
-            pass
         timesteps += 1
         if timesteps % 10 == 0:
             send("metrics", timesteps=timesteps)

@@ -86,9 +86,7 @@ class TrainingConfig(BaseModel):
     clip_range: float = Field(0.2, gt=0, le=1, title="Clip range")
     ent_coef: float = Field(0.0, ge=0, le=10, title="Entropy coefficient")
     vf_coef: float = Field(0.5, ge=0, le=10, title="Value coefficient")
-    buffer_size: int = Field(
-        100_000, ge=1, le=10_000_000, title="Replay buffer (dqn)"
-    )
+    buffer_size: int = Field(100_000, ge=1, le=10_000_000, title="Replay buffer (dqn)")
     seed: int | None = Field(
         0, ge=0, le=2**32 - 1, title="Seed", description="None: a new one each time"
     )
@@ -106,7 +104,7 @@ class TrainingConfig(BaseModel):
     evaluation: bool = Field(True, title="Evaluate")
     evaluation_games: int = Field(20, ge=1, le=10_000, title="Games per evaluation")
     evaluation_max_pieces: int = Field(
-        5_000, ge=1, le=1_000_000_000, title="Pieces per evaluation game at most"
+        2_000, ge=1, le=1_000_000_000, title="Pieces per evaluation game at most"
     )
     evaluation_budget: float = Field(
         0.05, gt=0, le=0.5, title="Share of the time for evaluation"

@@ -88,10 +88,10 @@ class BatchQueue(_Queue):
         self.observer: Callable[[Message], None] | None = None
 
     def __getstate__(self) -> Any:
-        return super().__getstate__()  # type: ignore[misc]
+        return super().__getstate__()
 
     def __setstate__(self, state: Any) -> None:
-        super().__setstate__(state)  # type: ignore[misc]
+        super().__setstate__(state)
         self._unpacked = deque()
         self.observer = None
 

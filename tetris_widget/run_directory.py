@@ -157,7 +157,7 @@ class RunDirectory:
         names = {"r": "reward", "l": "length", "t": "seconds"}
         frame = self._read_csv(self.monitor_file, EPISODE_COLUMNS)
         frame = frame.rename(columns=names)
-        order = "episode timesteps reward length lines env seconds".split()
+        order = ["episode", "timesteps", "reward", "length", "lines", "env", "seconds"]
         frame = frame[order].apply(pd.to_numeric, errors="coerce")
         whole = ["episode", "timesteps", "length", "env"]
         frame = frame.dropna(subset=[*whole, "reward"])
@@ -180,7 +180,8 @@ class RunDirectory:
         import pandas as pd
 
         try:
-            return pd.read_csv(path, comment="#", on_bad_lines="skip")
+            frame: pd.DataFrame = pd.read_csv(path, comment="#", on_bad_lines="skip")
+            return frame
         except (FileNotFoundError, pd.errors.EmptyDataError):
             return pd.DataFrame(columns=list(columns), dtype=float)
 

@@ -93,8 +93,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
 def browser() -> Iterator[Browser]:
     """Start the system's Chromium."""
     path = next(
-        (found for name in ("chromium", "chromium-browser", "google-chrome")
-         if (found := shutil.which(name))),
+        (
+            found
+            for name in ("chromium", "chromium-browser", "google-chrome")
+            if (found := shutil.which(name))
+        ),
         None,
     )
     assert path, "no Chromium found: install the Debian package chromium"
@@ -153,7 +156,7 @@ class Notebook:
         return str(
             self.page.evaluate(
                 """async (code) => {
-                  const kernel = %s.sessionContext.session.kernel;
+                  const kernel = PANEL.sessionContext.session.kernel;
                   const future = kernel.requestExecute({code, store_history: false});
                   let out = '';
                   future.onIOPub = (message) => {
@@ -162,8 +165,7 @@ class Notebook:
                   };
                   await future.done;
                   return out;
-                }"""
-                % PANEL,
+                }""".replace("PANEL", PANEL),
                 code,
             )
         )

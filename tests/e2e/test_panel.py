@@ -8,7 +8,7 @@ import time
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import Notebook
+from tests.e2e.conftest import PANEL, Notebook
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -118,10 +118,9 @@ def test_a_click_acts_while_a_cell_is_busy(notebook: Notebook) -> None:
     started(notebook, extra=())
     notebook.page.evaluate(
         """() => {
-          const kernel = %s.sessionContext.session.kernel;
+          const kernel = PANEL.sessionContext.session.kernel;
           kernel.requestExecute({code: 'import time; time.sleep(30)'});
-        }"""
-        % _PANEL
+        }""".replace("PANEL", PANEL)
     )
     notebook.page.wait_for_timeout(500)
     before = time.monotonic()
@@ -179,9 +178,3 @@ def test_a_bad_message_is_answered_and_changes_nothing(notebook: Notebook) -> No
     log = notebook.panel.get_by_role("log")
     expect(log).to_contain_text("'explode'; allowed: start")
     notebook.expect_status("Idle")
-
-
-_PANEL = (
-    "[...jupyterapp.shell.widgets('main')]"
-    ".find(w => w.context && w.content?.widgets && w.sessionContext)"
-)

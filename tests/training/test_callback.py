@@ -350,4 +350,3 @@ def _last_state(channels: dict[str, Any]) -> str | None:
     messages = list(channels["metrics_queue"].queue)
     states = [m["state"] for m in messages if m["type"] == "status"]
     return states[-1] if states else None
-

@@ -108,9 +108,7 @@ def test_nobody_reading_costs_no_episode_on_disk_and_no_memory(
     assert len(outbox._waiting) <= MAX_WAITING
 
 
-def test_close_hands_over_what_is_left(
-    messages: BatchQueue, run: RunDirectory
-) -> None:
+def test_close_hands_over_what_is_left(messages: BatchQueue, run: RunDirectory) -> None:
     outbox = Outbox(messages, "run-1", None)
     for number in range(50):
         outbox.put(episode(number))

@@ -207,7 +207,7 @@ def test_no_orphan_is_left_when_the_parent_dies(end: int, tmp_path: Path) -> Non
         "    print('running', flush=True)\n"
         "    time.sleep(1000)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     with subprocess.Popen(
         [sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment
     ) as parent:

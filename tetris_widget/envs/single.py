@@ -53,7 +53,8 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
             raise ValueError(f"render_mode: {render_mode!r}; allowed: {allowed}")
         self.render_mode = render_mode
         self.games = Games(1, rows, columns, randomizer, None, max_pieces)
-        self.observation_space = observation_space(observation, rows, columns)
+        space: Any = observation_space(observation, rows, columns)
+        self.observation_space = space
         self.action_space = Discrete(self.games.n_actions)
         self._observer = Observer(observation, self.games)
 
@@ -107,4 +108,5 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
 
     def _observe(self) -> Observation:
         games = self.games
-        return self._observer.observe(games.columns, games.piece).copy()[0]
+        observation = self._observer.observe(games.columns, games.piece)
+        return np.array(observation[0])

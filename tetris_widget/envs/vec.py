@@ -109,9 +109,7 @@ class TetrisVecEnv(VecEnv):
         if not len(ended):
             return
         last = np.empty((len(ended), *self.observation_space.shape), np.float32)  # type: ignore[misc]
-        self._observer.write(
-            games.final_columns[ended], games.final_piece[ended], last
-        )
+        self._observer.write(games.final_columns[ended], games.final_piece[ended], last)
         for row, env in enumerate(ended.tolist()):
             self._infos[env]["terminal_observation"] = last[row]
             self._infos[env]["TimeLimit.truncated"] = bool(games.truncated[env])

@@ -169,7 +169,8 @@ class Games:
         rotation, _, row, _ = self.moves[0].tolist()
         if row == kernels.NOT_LEGAL:
             return 0
-        return self.rows - row - int(pieces.HEIGHTS[self.placed, rotation])
+        height = int(pieces.HEIGHTS[self.placed, rotation])
+        return int(self.rows - row - height)
 
     def _paint(self) -> None:
         """Follow game 0's last move in `cells`."""

@@ -196,9 +196,7 @@ def legal_actions(board, heights, piece, rows, mask):
     for rotation in range(ROTATIONS[piece]):
         for column in range(n_columns - WIDTHS[piece, rotation] + 1):
             row = landing_row(board, heights, piece, rotation, column)
-            mask[rotation * n_columns + column] = (
-                row + HEIGHTS[piece, rotation] <= rows
-            )
+            mask[rotation * n_columns + column] = row + HEIGHTS[piece, rotation] <= rows
 
 
 # Features
@@ -335,7 +333,13 @@ def move(state, game, action, rows, randomizer, heights, scratch):
     next_piece(queue, position, rng, game, randomizer)
     measure_heights(board, heights)
     piece = queue[game, position[game]]
-    return rotation, column, row, cleared, not has_placement(board, heights, piece, rows)
+    return (
+        rotation,
+        column,
+        row,
+        cleared,
+        not has_placement(board, heights, piece, rows),
+    )
 
 
 @njit(cache=True, nogil=True)
@@ -475,9 +479,9 @@ def play_greedy(state, over, rows, randomizer, scale, weights, max_moves, max_pi
             action = best_action(
                 board, heights, piece, rows, scale, weights, scratch, features
             )
-            over[game] = move(
-                state, game, action, rows, randomizer, heights, scratch
-            )[4]
+            over[game] = move(state, game, action, rows, randomizer, heights, scratch)[
+                4
+            ]
             made += 1
     return made
 

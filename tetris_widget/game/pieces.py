@@ -46,7 +46,10 @@ def cells(piece: int, rotation: int) -> list[tuple[int, int]]:
     """Return the (row, column) of a piece's cells in its box, row 0 on top."""
     rows = SHAPES[PIECE_NAMES[piece]][rotation]
     return [
-        (i, j) for i, row in enumerate(rows) for j, char in enumerate(row) if char == "#"
+        (i, j)
+        for i, row in enumerate(rows)
+        for j, char in enumerate(row)
+        if char == "#"
     ]
 
 

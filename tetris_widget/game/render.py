@@ -30,7 +30,8 @@ _GRID = np.array((225, 228, 232), np.uint8)
 
 def to_rgb(cells: NDArray[Any]) -> NDArray[np.uint8]:
     """Return a picture of cells (rows, columns): (rows × 16, columns × 16, 3)."""
-    picture = COLOURS[cells].repeat(CELL_PIXELS, 0).repeat(CELL_PIXELS, 1)
+    picture: NDArray[np.uint8] = COLOURS[cells]
+    picture = picture.repeat(CELL_PIXELS, 0).repeat(CELL_PIXELS, 1)
     picture[::CELL_PIXELS] = _GRID
     picture[:, ::CELL_PIXELS] = _GRID
     return picture

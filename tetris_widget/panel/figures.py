@@ -48,9 +48,7 @@ def _draw_episodes(axes: Any, episodes: pd.DataFrame, column: str) -> None:
     if episodes.empty or episodes[column].isna().all():
         return
     x, y = episodes["timesteps"], episodes[column]
-    axes.plot(
-        x, y, ".", ms=2, color="0.7", label="training episodes", rasterized=True
-    )
+    axes.plot(x, y, ".", ms=2, color="0.7", label="training episodes", rasterized=True)
     mean = y.rolling(RUNNING_MEAN_EPISODES, min_periods=1).mean()
     axes.plot(x, mean, color="0.35", lw=1, label="running mean of 100")
 

@@ -283,7 +283,7 @@ class TrainingPanel:
     def _on_status(self, message: Message) -> None:
         state = message["state"]
         self._detail = message["detail"]
-        if message["timesteps"] if "timesteps" in message else None:
+        if message.get("timesteps") is not None:
             self._figures["timesteps"] = message["timesteps"]
             self._figures["elapsed"] = message["elapsed"]
         if state in TERMINAL:
@@ -338,7 +338,7 @@ class TrainingPanel:
     def _send(self, since: int, is_sync: bool) -> None:
         seq, tails, notes = self._history.since(since)
         buffers: list[bytes] = []
-        update = {
+        update: Message = {
             "type": "update",
             "seq": seq,
             "since": since,
@@ -376,7 +376,9 @@ class TrainingPanel:
         timesteps = int(self._figures.get("timesteps") or 0)
         elapsed = float(self._figures.get("elapsed") or 0.0)
         total = self.config.total_timesteps
-        remaining = elapsed / timesteps * max(total - timesteps, 0) if timesteps else None
+        remaining = (
+            elapsed / timesteps * max(total - timesteps, 0) if timesteps else None
+        )
         return {
             "state": self._state(),
             "reason": asked["reason"],

@@ -73,7 +73,7 @@ class TrainingWidget(anywidget.AnyWidget):
         # ipykernel 7.4 routes a view's messages to the subshell that sent last, so that
         # they wait for a busy cell; the front end's own choice is right.
         if hasattr(self.comm, "_reply_subshell_for"):
-            self.comm._reply_subshell_for = None  # type: ignore[union-attr]
+            self.comm._reply_subshell_for = None
 
     def send_update(self, update: Message, buffers: list[bytes]) -> None:
         """Send an update to every view; a dead connection is logged, not raised."""

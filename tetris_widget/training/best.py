@@ -22,9 +22,9 @@ METADATA_NAME = "metadata.json"
 def save_model(model: BaseAlgorithm, path: Path, metadata: dict[str, Any]) -> None:
     """Write `model` to `path`, and `metadata` into the zip and beside it.
 
-    SB3's own `save` truncates the file first, so that a kill loses both models. The copy
-    of the metadata in the zip (which SB3's `load` ignores) is the truth; the file beside
-    it names the zip it belongs to by `sha256`.
+    SB3's own `save` truncates the file first, so that a kill loses both models. The
+    copy of the metadata in the zip (which SB3's `load` ignores) is the truth; the file
+    beside it names the zip it belongs to by `sha256`.
 
     Raises:
         OSError: it cannot be written; what was there before is unharmed.

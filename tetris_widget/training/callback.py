@@ -212,7 +212,9 @@ class WebMetricsCallback(BaseCallback):
         try:
             if handler is None:
                 allowed = ", ".join(self.handlers)
-                raise ValueError(f"unknown command {command!r:.200}; allowed: {allowed}")
+                raise ValueError(
+                    f"unknown command {command!r:.200}; allowed: {allowed}"
+                )
             handler(command)
         except (ValueError, KeyError, TypeError) as error:
             self.send("error", text=f"Command refused: {error}", traceback=None)
@@ -303,7 +305,7 @@ class WebMetricsCallback(BaseCallback):
         self.send(
             "info",
             kind="best",
-            text=f"new best: {lines:,} lines in one game, saved to {path}",
+            text=f"new best: {lines:,} lines in one game, saved to best/{path.name}",
             best_lines=lines,
             episode=self.episode_count,
         )

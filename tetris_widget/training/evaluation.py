@@ -116,8 +116,9 @@ class Evaluator:
         games = self._games
         observation = self._observer.observe(games.columns, games.piece)
         actions = greedy_actions(self._policy, observation, games.mask())
-        kernels.move_active(games.state, actions, active, self._over, games.rows,
-                            games.randomizer)
+        kernels.move_active(
+            games.state, actions, active, self._over, games.rows, games.randomizer
+        )
 
     def _summarise(self) -> Evaluation:
         lines = self._games.lines

@@ -57,7 +57,7 @@ class Scorer(nn.Module):
     def forward(self, observation: Tensor) -> Tensor:
         """Return masked scores (batch, actions) of (batch, actions + 1, F + 1)."""
         placements = observation[:, :-1]
-        scores = self.layers(placements[..., :-1]).squeeze(-1) * LOGIT_SCALE
+        scores: Tensor = self.layers(placements[..., :-1]).squeeze(-1) * LOGIT_SCALE
         return scores.masked_fill(placements[..., -1] < 0.5, MASKED)
 
     def weights(self) -> Tensor | None:
@@ -71,7 +71,7 @@ class MaskedCategorical(Distribution):
     """A categorical distribution over logits, without torch.distributions' checks."""
 
     def __init__(self, logits: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.log_probabilities = functional.log_softmax(logits, dim=-1)
 
     def proba_distribution_net(self, *args: Any, **kwargs: Any) -> nn.Module:
@@ -141,9 +141,8 @@ class AfterstatePolicy(ActorCriticPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         self.net = AfterstateNet(_n_features(self.observation_space), self.is_linear)
-        self.optimizer = self.optimizer_class(
-            self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs
-        )
+        options: dict[str, Any] = {"lr": lr_schedule(1), **self.optimizer_kwargs}
+        self.optimizer = self.optimizer_class(self.parameters(), **options)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), "is_linear": self.is_linear}
@@ -192,9 +191,8 @@ class MaskableAfterstatePolicy(MaskableActorCriticPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         self.net = AfterstateNet(_n_features(self.observation_space), self.is_linear)
-        self.optimizer = self.optimizer_class(
-            self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs
-        )
+        options: dict[str, Any] = {"lr": lr_schedule(1), **self.optimizer_kwargs}
+        self.optimizer = self.optimizer_class(self.parameters(), **options)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), "is_linear": self.is_linear}
@@ -235,7 +233,7 @@ class AfterstateQNetwork(QNetwork):
 
     def __init__(self, *args: Any, is_linear: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.q_net = Scorer(_n_features(self.observation_space), is_linear)
+        self.q_net: Any = Scorer(_n_features(self.observation_space), is_linear)
 
     def forward(self, obs: Any) -> Tensor:
         """Return Q values (batch, actions); illegal ones are very low."""

@@ -1,0 +1,60 @@
+# make lab    set up, and open the quickstart in JupyterLab
+# make test   set up, and run every check and test
+# make bench  measure what the README's table says
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+PIP := $(BIN)/pip install --quiet -c constraints.txt
+
+.PHONY: lab test test-slow bench lint fresh screenshots
+
+lab: $(VENV)/.lab
+	$(BIN)/tetris-widget lab
+
+test: lint fresh $(VENV)/.chromium
+	npm test
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.training
+
+lint: $(VENV)/.dev node_modules/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	npm run check
+
+# The committed front end must be the one that its source makes.
+fresh: node_modules/.installed
+	rm -rf build/static
+	node js/build.mjs build/static
+	@diff -r build/static tetris_widget/panel/static || \
+	  (echo "tetris_widget/panel/static is stale: run 'npm run build' and commit" && exit 1)
+
+screenshots: $(VENV)/.chromium
+	$(BIN)/python -m scripts.screenshots
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.lab: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[lab]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[dev]'
+	touch $@
+
+$(VENV)/.chromium: $(VENV)/.dev
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	  (apt-get update -qq && apt-get install -y -qq chromium) || \
+	  (echo "the browser tests need Chromium (Debian package chromium)" && exit 1)
+	touch $@
+
+node_modules/.installed: package.json package-lock.json
+	npm ci --no-audit --no-fund
+	touch $@

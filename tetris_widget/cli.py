@@ -1,0 +1,155 @@
+"""The command line: train in a terminal, open the quickstart.
+
+Owns arguments, the progress bar and exit codes. Deliberately doesn't know notebooks or
+how training is done: it is one more user of `TrainingManager`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tetris_widget.config import ConfigError, TrainingConfig
+from tetris_widget.manager import TrainingManager
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+STOP_SECONDS = 10.0
+NOTEBOOK = "quickstart.ipynb"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run `tetris-widget`; return the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "lab":
+            return _lab(options.directory)
+        return _train(_config(options.config, options.set))
+    except (ConfigError, FileNotFoundError) as error:
+        print(f"tetris-widget: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tetris-widget")
+    commands = parser.add_subparsers(dest="command", required=True)
+    train = commands.add_parser("train", help="train in the terminal")
+    train.add_argument("--config", metavar="FILE", help="a JSON file of fields")
+    train.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="fields of TrainingConfig, for example n_envs=32",
+    )
+    lab = commands.add_parser("lab", help="open the quickstart in JupyterLab")
+    lab.add_argument("--directory", default="notebooks", help="where notebooks are")
+    return parser
+
+
+def _config(path: str | None, settings: list[str]) -> TrainingConfig:
+    values = TrainingConfig.from_file(path).to_dict() if path else {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {setting}: expected key=value")
+        values[key] = _value(text)
+    return TrainingConfig(**values)
+
+
+def _value(text: str) -> Any:
+    """Read a value as JSON where it is, else as text: 3, true, null, bag."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _train(config: TrainingConfig) -> int:
+    progress = _Progress(config.total_timesteps)
+    manager = TrainingManager(progress)
+    with progress:
+        manager.start_training(config)
+        try:
+            manager.wait()
+            interrupted = False
+        except KeyboardInterrupt:
+            manager.stop_training(STOP_SECONDS)
+            interrupted = True
+    status = manager.get_status()
+    manager.close()
+    reason = f" ({status['reason']})" if status["reason"] else ""
+    print(f"{status['status'].capitalize()}{reason}: {status['run_dir']}")
+    if status["status"] == "failed":
+        return 1
+    return EXIT_INTERRUPTED if interrupted else 0
+
+
+class _Progress:
+    """A rich progress bar that is fed with the run's messages."""
+
+    def __init__(self, total_timesteps: int) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self._bar = Progress(
+            TextColumn("{task.fields[state]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[fps]}"),
+            TextColumn("{task.fields[lines]}"),
+            TimeRemainingColumn(),
+        )
+        self._task = self._bar.add_task(
+            "training", total=total_timesteps, state="starting", fps="", lines=""
+        )
+
+    def __enter__(self) -> _Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        if kind == "status":
+            self._bar.update(self._task, state=message["state"])
+        elif kind == "metrics":
+            fps = f"{message['fps']:,.0f} timesteps/s"
+            self._bar.update(self._task, completed=message["timesteps"], fps=fps)
+        elif kind == "evaluation":
+            lines = f"{message['mean_lines']:,.0f} lines per game"
+            self._bar.update(self._task, lines=lines)
+        elif kind == "error" or (kind == "info" and message["kind"] == "warning"):
+            self._bar.console.print(message["text"])
+
+
+def _lab(directory: str) -> int:
+    notebook = Path(directory) / NOTEBOOK
+    if not notebook.exists():
+        raise FileNotFoundError(
+            f"{notebook}: no such notebook; run this in the project's directory"
+        )
+    beside_python = Path(sys.executable).with_name("jupyter-lab")
+    lab = str(beside_python) if beside_python.exists() else shutil.which("jupyter-lab")
+    if lab is None:
+        raise FileNotFoundError(
+            "JupyterLab is not installed: pip install 'tetris-widget[lab]'"
+        )
+    try:
+        return subprocess.run([lab, str(notebook)], check=False).returncode
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
