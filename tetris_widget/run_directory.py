@@ -180,10 +180,10 @@ class RunDirectory:
         import pandas as pd
 
         try:
-            frame: pd.DataFrame = pd.read_csv(path, comment="#", on_bad_lines="skip")
-            return frame
+            frame = pd.read_csv(path, comment="#", on_bad_lines="skip")
         except (FileNotFoundError, pd.errors.EmptyDataError):
-            return pd.DataFrame(columns=list(columns), dtype=float)
+            frame = pd.DataFrame(columns=list(columns), dtype=float)
+        return frame
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:

@@ -136,7 +136,7 @@ class WebMetricsCallback(BaseCallback):
         self._fps_marks.append((0.0, self.num_timesteps))
         logger: Logger = self.model.logger
         logger.output_formats.append(self._metrics)
-        # No callback fires inside `train()`, which can take seconds; the optimizer does.
+        # No callback fires inside `train()`, which can take seconds; optimizers do.
         for optimizer in _optimizers(self.model.policy):
             hook = optimizer.register_step_post_hook(self._on_optimizer_step)
             self._hooks.append(hook)
