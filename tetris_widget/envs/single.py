@@ -57,6 +57,7 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
         self.observation_space = space
         self.action_space = Discrete(self.games.n_actions)
         self._observer = Observer(observation, self.games)
+        self._has_ended = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -65,7 +66,10 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
         super().reset(seed=seed)
         if seed is not None:
             self.games.seed(seed)
-        self.games.reset()
+        # At the end of a game the kernel has begun the next one already.
+        if seed is not None or not self._has_ended:
+            self.games.reset()
+        self._has_ended = False
         return self._observe(), {"lines": 0, "pieces": 0, "lines_cleared": 0}
 
     def step(
@@ -87,7 +91,8 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
             "lines_cleared": cleared,
             "frame": frame,
         }
-        if terminated or truncated:
+        self._has_ended = terminated or truncated
+        if self._has_ended:
             # The kernel has begun a new game; this is the old one's last board.
             observation = self._observer.observe(games.final_columns, games.final_piece)
         else:
@@ -100,10 +105,11 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
 
     def render(self) -> Any:
         """Return the board as coloured text or as an (h, w, 3) uint8 picture."""
+        cells = self.games.after if self._has_ended else self.games.cells
         if self.render_mode == "ansi":
-            return to_ansi(self.games.cells)
+            return to_ansi(cells)
         if self.render_mode == "rgb_array":
-            return to_rgb(self.games.cells)
+            return to_rgb(cells)
         return None
 
     def _observe(self) -> Observation:

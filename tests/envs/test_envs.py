@@ -1,0 +1,136 @@
+"""The environments: the checkers of others, and what every info must say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env as gymnasium_check
+from stable_baselines3.common.env_checker import check_env as sb3_check
+
+from tetris_widget.envs import ENV_ID, TetrisEnv, TetrisVecEnv
+
+OBSERVATIONS = ("afterstates", "board")
+
+
+@pytest.mark.parametrize("observation", OBSERVATIONS)
+@pytest.mark.parametrize("randomizer", ["bag", "uniform"])
+@pytest.mark.parametrize("size", [(4, 4), (20, 10), (28, 12)])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_checkers_of_gymnasium_and_sb3_pass(
+    observation: str, randomizer: str, size: tuple[int, int]
+) -> None:
+    made = gymnasium.make(
+        ENV_ID,
+        rows=size[0],
+        columns=size[1],
+        observation=observation,
+        randomizer=randomizer,
+        render_mode="rgb_array",
+    )
+    gymnasium_check(made.unwrapped)
+    sb3_check(made.unwrapped)
+
+
+@pytest.mark.parametrize("observation", OBSERVATIONS)
+def test_env_i_plays_the_games_of_its_own_seed(observation: str) -> None:
+    n_envs, seed = 3, 11
+    vec = TetrisVecEnv(n_envs, seed=seed, observation=observation, max_pieces=30)
+    singles = [TetrisEnv(observation=observation, max_pieces=30) for _ in range(n_envs)]
+    expected = [env.reset(seed=seed + i)[0] for i, env in enumerate(singles)]
+    rng = np.random.default_rng(0)
+    vec.seed(seed)
+    observations = vec.reset()
+    for _ in range(80):
+        assert np.array_equal(observations, expected)
+        actions = rng.integers(0, 40, n_envs)
+        observations, rewards, dones, infos = vec.step(actions)
+        for i, env in enumerate(singles):
+            expected[i], reward, terminated, truncated, info = env.step(actions[i])
+            assert rewards[i] == reward
+            assert dones[i] == (terminated or truncated)
+            for key in ("lines", "pieces", "lines_cleared"):
+                assert infos[i][key] == info[key]
+            if dones[i]:
+                assert np.array_equal(infos[i]["terminal_observation"], expected[i])
+                assert infos[i]["TimeLimit.truncated"] == truncated
+                expected[i] = env.reset()[0]
+
+
+def test_lines_in_infos_add_up_for_every_env() -> None:
+    vec = TetrisVecEnv(8, rows=8, columns=4, seed=0)
+    vec.reset()
+    rng = np.random.default_rng(1)
+    lines = np.zeros(8)
+    finished = 0
+    for _ in range(500):
+        masks = vec.action_masks()
+        actions = (rng.random(masks.shape) * masks).argmax(1)
+        _, rewards, dones, infos = vec.step(actions)
+        lines += rewards
+        assert [info["lines"] for info in infos] == lines.tolist()
+        lines[dones] = 0
+        finished += dones.sum()
+    assert finished > 20
+
+
+def test_infos_handed_out_are_never_changed() -> None:
+    vec = TetrisVecEnv(2, seed=0)
+    vec.reset()
+    _, _, _, first = vec.step(np.zeros(2, np.int64))
+    kept = [dict(info) for info in first]
+    vec.step(np.ones(2, np.int64))
+    assert [info["pieces"] for info in first] == [info["pieces"] for info in kept]
+
+
+def test_an_observation_is_not_overwritten_by_the_next_step() -> None:
+    vec = TetrisVecEnv(4, seed=0)
+    first = vec.reset()
+    kept = first.copy()
+    vec.step(np.zeros(4, np.int64))
+    assert np.array_equal(first, kept)
+
+
+def test_the_frame_tells_the_move_before_a_reset() -> None:
+    vec = TetrisVecEnv(1, rows=4, columns=4, seed=0)
+    vec.reset()
+    for _ in range(50):
+        _, _, dones, infos = vec.step(np.zeros(1, np.int64))
+        frame = infos[0]["frame"]
+        added = int((frame["board"] > 0).sum()) + 4 * infos[0]["lines_cleared"]
+        before = int((frame["cells"] > 0).sum())
+        if not dones[0]:
+            assert added == before + 4
+        else:
+            assert added in (before, before + 4)  # the last piece may not fit
+
+
+def test_masks_are_what_maskable_ppo_asks_for() -> None:
+    vec = TetrisVecEnv(3, seed=0)
+    vec.reset()
+    masks = np.stack(vec.env_method("action_masks"))
+    assert masks.shape == (3, 40)
+    assert np.array_equal(masks, vec.action_masks())
+    single = TetrisEnv()
+    observation, _ = single.reset(seed=0)
+    assert np.array_equal(single.action_masks(), observation[:-1, -1] > 0)
+
+
+def test_it_renders() -> None:
+    text = TetrisEnv(render_mode="ansi")
+    text.reset(seed=0)
+    text.step(np.int64(0))
+    assert "└" in text.render()
+    picture = TetrisEnv(rows=6, columns=5, render_mode="rgb_array")
+    picture.reset(seed=0)
+    rendered: Any = picture.render()
+    assert rendered.shape == (96, 80, 3)
+
+
+def test_bad_options_are_refused() -> None:
+    with pytest.raises(ValueError, match="observation: 'pixels'"):
+        TetrisVecEnv(1, observation="pixels")
+    with pytest.raises(ValueError, match="render_mode: 'human'"):
+        TetrisEnv(render_mode="human")

@@ -1,0 +1,245 @@
+"""The rules and features, against the rules themselves and published scores."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.game.reference import features, place
+from tetris_widget.game import FEATURES, PIECE_NAMES, Games, kernels
+from tetris_widget.game.pieces import ROTATIONS, WIDTHS, cells
+
+ONE = np.ones(len(FEATURES))
+# Weights and mean lines per game on 10 × 10 under benchmark rules, measured with the
+# authors' own program; Gabillon et al. (2013), Thiery & Scherrer (2009).
+DT_10 = dict(
+    landing_height=-2.18,
+    eroded_cells=2.42,
+    row_transitions=-2.17,
+    column_transitions=-3.31,
+    holes=0.95,
+    cumulative_wells=-2.22,
+    hole_depth=-0.81,
+    rows_with_holes=-9.65,
+    diversity=1.27,
+)
+BCTS = dict(
+    landing_height=-12.63,
+    eroded_cells=6.60,
+    row_transitions=-9.22,
+    column_transitions=-19.77,
+    holes=-13.08,
+    cumulative_wells=-10.49,
+    hole_depth=-1.61,
+    rows_with_holes=-24.04,
+)
+
+
+def board_of(games: Games) -> list[list[int]]:
+    return [
+        [int(games.columns[0, c] >> row & 1) for c in range(games.n_columns)]
+        for row in range(games.rows - 1, -1, -1)
+    ]
+
+
+def random_games(seed: int, rows: int, columns: int, moves: int) -> Games:
+    games = Games(1, rows, columns, "uniform", seed)
+    rng = np.random.default_rng(seed)
+    for _ in range(moves):
+        legal = np.flatnonzero(games.mask()[0])
+        games.step(np.array([rng.choice(legal)], np.int64))
+    return games
+
+
+sizes = st.tuples(st.integers(4, 28), st.integers(4, 12))
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), size=sizes, moves=st.integers(0, 40))
+def test_every_placement_equals_the_reference(
+    seed: int, size: tuple[int, int], moves: int
+) -> None:
+    games = random_games(seed, *size, moves)
+    board, name = board_of(games), PIECE_NAMES[games.piece[0]]
+    columns = size[1]
+    out = np.zeros((1, 4 * columns + 1, len(FEATURES) + 1))
+    kernels.observe_afterstates(games.columns, games.piece, size[0], ONE, out)
+    for action in range(4 * columns):
+        expected = place(board, name, *divmod(action, columns))
+        assert out[0, action, -1] == (expected is not None)
+        assert games.mask()[0, action] == (expected is not None)
+        if expected is None:
+            assert not out[0, action].any()
+            continue
+        after, lines, eroded, landing = expected
+        truth = {
+            **features(after),
+            "lines": lines,
+            "eroded_cells": eroded,
+            "landing_height": landing,
+        }
+        told = dict(zip(FEATURES, out[0, action], strict=False))
+        assert told == truth
+    assert dict(zip(FEATURES, out[0, -1], strict=False)).items() >= (
+        features(board).items()
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), size=sizes)
+def test_games_equal_the_reference_move_by_move(
+    seed: int, size: tuple[int, int]
+) -> None:
+    games = Games(1, *size, "bag", seed)
+    rng = np.random.default_rng(seed)
+    board, total = board_of(games), 0
+    for _ in range(60):
+        name = PIECE_NAMES[games.piece[0]]
+        action = int(rng.choice(np.flatnonzero(games.mask()[0])))
+        games.step(np.array([action], np.int64))
+        expected = place(board, name, *divmod(action, size[1]))
+        assert expected is not None
+        board, lines, _, _ = expected
+        total += lines
+        assert games.moves[0, 3] == lines
+        assert games.final[0, 0] == total
+        assert ((games.after > 0).astype(int).tolist()) == board
+        if games.terminated[0]:
+            nothing_fits = all(
+                place(board, PIECE_NAMES[games.final_piece[0]], *divmod(a, size[1]))
+                is None
+                for a in range(4 * size[1])
+            )
+            assert nothing_fits
+            board, total = board_of(games), 0
+            assert not any(map(any, board))
+        assert board == board_of(games)
+
+
+def test_placements_of_each_piece_on_an_empty_board() -> None:
+    # Research: I 17, O 9, S 17, Z 17, T 34, L 34, J 34.
+    counts = {}
+    for piece in range(1, 8):
+        mask = np.zeros((1, 40), np.bool_)
+        kernels.mask_actions(
+            np.zeros((1, 10), np.int32), np.array([piece], np.int8), 20, mask
+        )
+        counts[PIECE_NAMES[piece]] = int(mask.sum())
+    assert counts == {"I": 17, "O": 9, "T": 34, "S": 17, "Z": 17, "J": 34, "L": 34}
+
+
+def test_a_line_is_cleared_and_what_is_above_falls() -> None:
+    games = Games(1, 6, 4, seed=0)
+    # Rows from the floor: ###. , ###. , .#.. ; an I standing in the last column.
+    games.columns[0] = [0b011, 0b111, 0b011, 0b000]
+    games.cells[:] = board_of(games)
+    games._queue[0, 0] = 1
+    games.step(np.array([1 * 4 + 3], np.int64))
+    assert games.final[0].tolist() == [2, 1]
+    assert [bin(c) for c in games.columns[0]] == ["0b0", "0b1", "0b0", "0b11"]
+
+
+def test_same_seed_same_games() -> None:
+    a, b, c = (random_games(seed, 20, 10, 50) for seed in (3, 3, 4))
+    assert (a.columns == b.columns).all()
+    assert (a._queue == b._queue).all()
+    assert not (a._queue == c._queue).all()
+
+
+def test_game_i_of_many_is_game_0_of_its_own_seed() -> None:
+    many, one = Games(5, seed=10), Games(1, seed=13)
+    assert (many._queue[3] == one._queue[0]).all()
+
+
+def test_every_seven_pieces_are_a_bag() -> None:
+    games = Games(1, 20, 10, "bag", 5)
+    pieces = []
+    for _ in range(70):
+        pieces.append(int(games.piece[0]))
+        games.step(np.array([int(np.flatnonzero(games.mask()[0])[0])], np.int64))
+        if games.terminated[0]:
+            pieces = []
+        if len(pieces) == 7:
+            assert sorted(pieces) == list(range(1, 8))
+            pieces = []
+
+
+def test_uniform_pieces_are_uniform() -> None:
+    games = Games(20_000, 20, 10, "uniform", 1)
+    counts = np.bincount(games.piece, minlength=8)[1:]
+    expected = len(games) / 7
+    # Chi-square of 6 degrees of freedom is below 27.9 in 99.99 % of cases.
+    assert (((counts - expected) ** 2) / expected).sum() < 27.9
+
+
+def test_previews_come_true() -> None:
+    games = Games(1, seed=2)
+    shown = games.previews(0)
+    for piece in shown:
+        games.step(np.array([int(np.flatnonzero(games.mask()[0])[0])], np.int64))
+        assert games.piece[0] == piece
+    assert Games(1, randomizer="uniform").previews(0) == []
+
+
+@pytest.mark.parametrize("action", [-1, 40, 10**9])
+def test_an_action_out_of_range_is_refused_and_changes_nothing(action: int) -> None:
+    games = random_games(1, 20, 10, 20)
+    before = games.columns.copy(), games.pieces.copy()
+    with pytest.raises(ValueError, match=f"action: {action}; allowed: 0 to 39"):
+        games.step(np.array([action], np.int64))
+    assert (games.columns == before[0]).all()
+    assert (games.pieces == before[1]).all()
+
+
+def test_every_action_in_range_stands_for_a_placement() -> None:
+    for piece in range(1, 8):
+        for action in range(40):
+            rotation, column = kernels.fold(action, piece, 10)
+            assert rotation < ROTATIONS[piece]
+            assert column + WIDTHS[piece, rotation] <= 10
+            assert len(cells(piece, rotation)) == 4
+
+
+def test_colours_follow_the_board() -> None:
+    games = random_games(7, 12, 6, 200)
+    assert ((games.cells > 0).astype(int).tolist()) == board_of(games)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rows": 3}, "rows: 3; allowed: 4 to 28"),
+        ({"columns": 13}, "columns: 13; allowed: 4 to 12"),
+        ({"randomizer": "fair"}, "randomizer: 'fair'; allowed: bag, uniform"),
+        ({"rows": 20.5}, "rows: 20.5; allowed: a whole number"),
+        ({"max_pieces": 0}, "max_pieces: 0; allowed"),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Games(1, **options)  # type: ignore[arg-type]
+
+
+def mean_lines(controller: dict[str, float], games: int) -> tuple[float, float]:
+    weights = np.array([controller.get(name, 0.0) for name in FEATURES])
+    played = Games(games, 10, 10, "uniform", seed=123)
+    over = np.zeros(games, np.bool_)
+    kernels.play_greedy(played.state, over, 10, 1, ONE, weights, 10**9, 10**9)
+    assert over.all()
+    return float(played.lines.mean()), float(played.lines.mean() / math.sqrt(games))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("controller", "published", "error"), [(DT_10, 5071, 193), (BCTS, 4056, 117)]
+)
+def test_published_controllers_reach_their_published_scores(
+    controller: dict[str, float], published: float, error: float
+) -> None:
+    mean, own_error = mean_lines(controller, 800)
+    assert abs(mean - published) < 3 * math.hypot(error, own_error)

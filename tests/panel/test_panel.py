@@ -1,0 +1,268 @@
+"""The panel without a browser: what is sent, what is refused, what stays alive."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.toy import ToyManager
+from tetris_widget import TrainingConfig, TrainingPanel
+from tetris_widget.panel import panel as panel_module
+from tetris_widget.panel.panel import NoModelError
+from tetris_widget.panel.widget import BadMessageError, TrainingWidget, parse
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    messages: list[dict[str, Any]] = []
+
+    def send(self: Any, content: dict[str, Any], buffers: Any = None) -> None:
+        messages.append({**content, "buffers": buffers})
+
+    monkeypatch.setattr(TrainingWidget, "send", send)
+    monkeypatch.setattr(panel_module, "TrainingManager", ToyManager)
+    return messages
+
+
+@pytest.fixture
+def panel(sent: list[dict[str, Any]], tmp_path: Path) -> Iterator[TrainingPanel]:
+    made = TrainingPanel(TrainingConfig(run_dir=str(tmp_path)))
+    yield made
+    made.close()
+
+
+def receive(panel: TrainingPanel, content: Any, buffers: Any = ()) -> None:
+    panel.widget._handle(None, content, list(buffers))
+
+
+def notes(panel: TrainingPanel) -> list[str]:
+    return [note["text"] for note in panel._history.since(0)[2]]
+
+
+def test_buttons_and_methods_do_the_same(panel: TrainingPanel) -> None:
+    assert panel.status == "Idle"
+    receive(panel, {"type": "command", "id": 1, "command": "start"})
+    wait_for(lambda: panel.status == "Training")
+    panel.pause()
+    wait_for(lambda: panel.status == "Paused")
+    receive(panel, {"type": "command", "id": 2, "command": "resume"})
+    wait_for(lambda: panel.status == "Training")
+    panel.stop()
+    wait_for(lambda: panel.status == "Stopped")
+    panel.start()
+    wait_for(lambda: panel.status == "Training")
+
+
+def test_what_makes_no_sense_is_a_note_and_no_exception(panel: TrainingPanel) -> None:
+    for action in (panel.pause, panel.resume, panel.stop):
+        action()
+    assert panel.status == "Idle"
+    panel.start()
+    run = panel.run_dir
+    panel.start()
+    assert panel.run_dir == run
+    panel.stop()
+    panel.stop()
+    wait_for(lambda: panel.status == "Stopped")
+    assert "nothing to pause" in notes(panel)
+    assert "training runs already" in notes(panel)
+
+
+def test_start_returns_at_once(panel: TrainingPanel) -> None:
+    before = time.monotonic()
+    panel.start()
+    assert time.monotonic() - before < 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "start",
+        {},
+        {"type": "command"},
+        {"type": "command", "command": "explode"},
+        {"type": "command", "command": ["start"]},
+        {"type": "command", "command": "set_view", "view": "sideways"},
+        {"type": "command", "command": "set_speed", "speed": float("nan")},
+        {"type": "command", "command": "set_speed", "speed": float("inf")},
+        {"type": "command", "command": "set_speed", "speed": "fast"},
+        {"type": "command", "command": "set_speed"},
+        {"type": "sync", "since": -1},
+        {"type": "sync", "since": 1.5},
+        {"type": "command", "command": "start", "filler": "x" * 1_000_000},
+    ],
+)
+def test_bad_messages_are_answered_and_change_nothing(
+    content: Any, panel: TrainingPanel
+) -> None:
+    with pytest.raises(BadMessageError):
+        parse(content, [])
+    before = panel._status()
+    receive(panel, content)
+    assert panel._status() == before
+    (note,) = panel._history.since(0)[2]
+    assert note["level"] == "error"
+    assert len(note["text"]) < 300
+
+
+def test_commands_are_acknowledged(
+    panel: TrainingPanel, sent: list[dict[str, Any]]
+) -> None:
+    receive(panel, {"type": "command", "id": 7, "command": "set_speed", "speed": 0.5})
+    receive(panel, {"type": "command", "id": 8, "command": "explode"})
+    acks = {m["id"]: m["ok"] for m in sent if m["type"] == "ack"}
+    assert acks == {7: True, 8: False}
+    assert panel._speed == 0.5
+
+
+def test_a_sync_sends_everything_again(
+    panel: TrainingPanel, sent: list[dict[str, Any]]
+) -> None:
+    panel._on_message(
+        {
+            "type": "episode",
+            "episode": 1,
+            "timesteps": 10,
+            "reward": 1.0,
+            "length": 10,
+            "lines": 1,
+        }
+    )
+    wait_for(lambda: any(m["type"] == "update" and m["series"] for m in sent))
+    sent.clear()
+    receive(panel, {"type": "sync", "since": 0})
+    update = next(m for m in sent if m["type"] == "update" and m["sync"])
+    assert update["since"] == 0
+    assert "episode/lines" in {series["name"] for series in update["series"]}
+    for series in update["series"]:
+        assert len(update["buffers"][series["buffer"]]) == series["length"] * 32
+
+
+def test_nothing_is_sent_when_nothing_happens(
+    panel: TrainingPanel, sent: list[dict[str, Any]]
+) -> None:
+    time.sleep(0.4)
+    sent.clear()
+    time.sleep(0.5)
+    assert sent == []
+
+
+def test_at_most_thirty_messages_a_second(
+    panel: TrainingPanel, sent: list[dict[str, Any]]
+) -> None:
+    frame = {"cells": b"\0" * 200, "piece": 1, "next": []}
+    sent.clear()
+    until = time.monotonic() + 1.0
+    while time.monotonic() < until:
+        panel._on_message({"type": "board", "view": "watch", "frames": [dict(frame)]})
+        panel._wake.set()
+        time.sleep(0.002)
+    assert 5 <= len(sent) <= 33
+
+
+def test_a_send_that_fails_does_not_end_the_pump(
+    panel: TrainingPanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise LookupError("shell_parent")
+
+    monkeypatch.setattr(TrainingWidget, "send", broken)
+    panel.set_speed(0.4)
+    time.sleep(0.3)
+    assert panel._pump.is_alive()
+
+
+def test_numbers_before_the_first_run_say_what_to_do(panel: TrainingPanel) -> None:
+    with pytest.raises(NoModelError, match="press Start"):
+        _ = panel.episodes
+    with pytest.raises(NoModelError):
+        panel.best_model()
+
+
+def test_a_failure_is_shown_and_start_works_again(
+    panel: TrainingPanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_FAULT", "exit")
+    panel.start()
+    wait_for(lambda: panel.status == "Failed")
+    assert any("exit code 0" in text for text in notes(panel))
+    monkeypatch.delenv("TOY_FAULT")
+    panel.start()
+    wait_for(lambda: panel.status == "Training")
+
+
+def test_a_figure_for_a_paper(panel: TrainingPanel, tmp_path: Path) -> None:
+    panel.start()
+    wait_for(lambda: panel.status == "Training")
+    figure = panel.plot()
+    figure.savefig(tmp_path / "figure.pdf")
+    assert [axes.get_ylabel() for axes in figure.axes] == [
+        "Lines per game",
+        "Reward per game",
+    ]
+
+
+def test_it_displays_as_a_widget_with_a_text_fallback(panel: TrainingPanel) -> None:
+    bundle = panel._repr_mimebundle_()
+    data = bundle[0] if isinstance(bundle, tuple) else bundle
+    assert data["text/plain"].startswith("TrainingPanel: Idle")
+    assert "application/vnd.jupyter.widget-view+json" in data
+
+
+def test_close_ends_the_process_and_frees_the_panel(
+    sent: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    with TrainingPanel(TrainingConfig(run_dir=str(tmp_path))) as panel:
+        panel.start()
+        wait_for(lambda: panel.status == "Training")
+        pid = panel._manager.get_status()["pid"]
+        reference = weakref.ref(panel)
+    with pytest.raises(ProcessLookupError):
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            os.kill(pid, 0)
+            time.sleep(0.01)
+    del panel
+
+    def is_freed() -> bool:
+        gc.collect()
+        return reference() is None
+
+    wait_for(is_freed)
+
+
+def test_importing_the_package_is_light() -> None:
+    code = (
+        "import sys, tetris_widget; tetris_widget.TrainingConfig(); "
+        "bad = {'torch', 'numba', 'pandas', 'anywidget'} & set(sys.modules); "
+        "sys.exit(str(bad) if bad else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_panel_needs_no_torch_in_the_kernel() -> None:
+    code = (
+        "import sys; from tetris_widget import TrainingPanel; TrainingPanel(); "
+        "bad = {'torch', 'numba', 'pandas', 'matplotlib'} & set(sys.modules); "
+        "sys.exit(str(bad) if bad else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,108 @@
+"""A configuration is right, or refused with field, value and remedy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tetris_widget.config import (
+    ConfigError,
+    TrainingConfig,
+    check_speed,
+    moves_per_second,
+    step_delay,
+)
+
+
+def test_the_default_is_valid_and_goes_through_json() -> None:
+    config = TrainingConfig()
+    assert TrainingConfig(**json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"row": 10}, "row: no such field; did you mean 'rows'?"),
+        ({"zzzzqq": 10}, "zzzzqq: no such field; allowed: rows, columns"),
+        ({"rows": 3}, "rows: 3 is refused; allowed: a whole number from 4 to 28"),
+        ({"rows": -1}, "rows: -1 is refused"),
+        ({"columns": 13}, "columns: 13 is refused"),
+        ({"n_envs": 10**9}, "n_envs: 1000000000 is refused"),
+        ({"n_envs": True}, "n_envs: True is refused"),
+        ({"learning_rate": float("nan")}, "learning_rate: nan is refused"),
+        ({"gamma": float("inf")}, "gamma: inf is refused"),
+        ({"learning_rate": 0}, "above 0 to 1"),
+        ({"batch_size": 1000}, "batch_size: 1000 does not divide .* nearest is 1024"),
+        ({"policy": "cnn"}, "policy: 'cnn' does not fit .* allowed: linear, mlp"),
+        (
+            {"observation": "board"},
+            "policy: 'linear' does not fit .* allowed: mlp, cnn",
+        ),
+        ({"algorithm": "sac"}, "algorithm: 'sac' is refused; allowed: 'ppo'"),
+        ({"max_pieces": 0}, "max_pieces: 0 is refused.* or None"),
+        ({"algorithm": "dqn", "buffer_size": 5}, "buffer_size: 5 is smaller"),
+        ({"n_envs": 1, "n_steps": 1, "batch_size": 1}, "n_steps: 1"),
+        ({"evaluation": "maybe"}, "evaluation: 'maybe' is refused"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TrainingConfig(**values)
+
+
+def test_every_mistake_is_named_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        TrainingConfig(rows=1, columns=99)
+    assert "rows" in str(caught.value)
+    assert "columns" in str(caught.value)
+
+
+def test_a_huge_value_is_shown_short() -> None:
+    with pytest.raises(ConfigError) as caught:
+        TrainingConfig(rows="x" * 100_000)
+    assert len(str(caught.value)) < 300
+
+
+def test_it_never_changes_and_replaces_by_validated_copies() -> None:
+    config = TrainingConfig()
+    with pytest.raises(Exception, match="frozen"):
+        config.rows = 10  # type: ignore[misc]
+    assert config.replace(rows=12).rows == 12
+    with pytest.raises(ConfigError):
+        config.replace(rows=1)
+
+
+def test_a_file_that_is_none_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    with pytest.raises(ConfigError, match=r"config\.json"):
+        TrainingConfig.from_file(path)
+    path.write_text("[1]")
+    with pytest.raises(ConfigError, match="expected a mapping"):
+        TrainingConfig.from_file(path)
+    path.write_text('{"rows": 8}')
+    assert TrainingConfig.from_file(path).rows == 8
+
+
+@pytest.mark.parametrize(
+    ("given", "clamped"), [(0.5, 0.5), (7, 1.0), (-1e9, 0.1), (0, 0.1)]
+)
+def test_finite_speeds_are_clamped(given: float, clamped: float) -> None:
+    assert check_speed(given) == clamped
+
+
+@pytest.mark.parametrize(
+    "speed", [float("nan"), float("inf"), -float("inf"), "1", None, True, 10**400]
+)
+def test_speeds_that_are_no_finite_numbers_are_refused(speed: Any) -> None:
+    with pytest.raises(ValueError, match="speed"):
+        check_speed(speed)
+
+
+def test_what_a_speed_means() -> None:
+    assert moves_per_second(0.1) == pytest.approx(2)
+    assert moves_per_second(1.0) == pytest.approx(60)
+    assert step_delay(1.0) == 0.0
+    assert step_delay(0.1) == pytest.approx(0.09)

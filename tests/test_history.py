@@ -1,0 +1,143 @@
+"""History: bounded, nothing that stood out is lost, and "all since n" is exact."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tetris_widget.history import MAX_BUCKETS, MAX_MESSAGES, MetricsHistory, Series
+
+
+def episode(number: int, lines: int | None = 1) -> dict[str, Any]:
+    return {
+        "type": "episode",
+        "episode": number,
+        "timesteps": number * 10,
+        "reward": float(number % 7),
+        "length": 10,
+        "lines": lines,
+    }
+
+
+class Reader:
+    """A browser: applies tails and holds what it was sent."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.held: dict[str, tuple[int, np.ndarray]] = {}
+
+    def sync(self, history: MetricsHistory) -> None:
+        self.seq, tails, _ = history.since(self.seq)
+        for tail in tails:
+            epoch, old = self.held.get(tail.name, (tail.epoch, np.zeros((4, 0))))
+            if epoch != tail.epoch:
+                assert tail.start == 0
+                old = np.zeros((4, 0))
+            assert tail.start <= old.shape[1]
+            joined = np.concatenate([old[:, : tail.start], tail.columns], axis=1)
+            self.held[tail.name] = (tail.epoch, joined)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    count=st.integers(1, 3 * MAX_BUCKETS),
+    seed=st.integers(0, 99),
+    every=st.integers(1, 900),
+)
+def test_buckets_keep_extremes_means_and_readers_keep_up(
+    count: int, seed: int, every: int
+) -> None:
+    values = np.random.default_rng(seed).normal(size=count)
+    history, reader = MetricsHistory(), Reader()
+    series = history._series["a"] = Series("a")
+    for index, value in enumerate(values):
+        history.seq += 1
+        series.add(history.seq, index, value, value, value)
+        if index % every == 0:
+            reader.sync(history)
+    reader.sync(history)
+    x, lo, hi, mean = series.columns
+    assert series.length <= MAX_BUCKETS
+    assert series.counts.sum() == count
+    assert lo.min() == values.min()
+    assert hi.max() == values.max()
+    assert np.isclose((mean * series.counts).sum() / count, values.mean())
+    assert (np.diff(x) > 0).all()
+    assert x[-1] == count - 1
+    assert np.array_equal(reader.held["a"][1], series.columns)
+
+
+def test_a_few_points_are_kept_as_they_are() -> None:
+    history = MetricsHistory()
+    for number in range(1, 11):
+        history.add(episode(number, lines=number))
+    assert history.series("episode/lines")[3].tolist() == list(range(1, 11))
+    assert history.best_lines == 10
+    assert history.episodes == 10
+
+
+def test_the_running_mean_is_of_the_last_hundred() -> None:
+    history = MetricsHistory()
+    for number in range(1, 251):
+        history.add(episode(number, lines=number))
+    assert history.series("running/lines")[3, -1] == np.mean(range(151, 251))
+
+
+def test_a_million_episodes_stay_small() -> None:
+    series = Series("a")
+    for index in range(200_000):
+        series.add(index + 1, index, 1.0, 1.0, 1.0)
+    assert series.length <= MAX_BUCKETS
+    assert series._columns.nbytes + series._changed.nbytes < 100_000
+
+
+def test_evaluations_carry_their_interval() -> None:
+    history = MetricsHistory()
+    history.add(
+        {
+            "type": "evaluation",
+            "timesteps": 5,
+            "mean_lines": 3.0,
+            "lower": 2.0,
+            "upper": 4.5,
+        }
+    )
+    assert history.series("evaluation/lines").T.tolist() == [[5.0, 2.0, 4.5, 3.0]]
+
+
+def test_metrics_that_are_not_finite_are_not_drawn() -> None:
+    history = MetricsHistory()
+    values = {"train/loss": float("nan"), "train/entropy_loss": None, "train/kl": 0.5}
+    history.add({"type": "metrics", "timesteps": 1, "fps": 9.0, "values": values})
+    assert sorted(history.names()) == ["speed/fps", "train/kl"]
+
+
+def test_nothing_new_is_nothing_to_send() -> None:
+    history = MetricsHistory()
+    history.add(episode(1))
+    seq, tails, _ = history.since(0)
+    assert tails
+    assert history.since(seq) == (seq, [], [])
+
+
+def test_messages_are_bounded_and_sent_once() -> None:
+    history = MetricsHistory()
+    for number in range(MAX_MESSAGES + 50):
+        history.note("info", str(number))
+    seq, _, notes = history.since(0)
+    assert len(notes) == MAX_MESSAGES
+    assert history.since(seq)[2] == []
+
+
+def test_a_new_run_forgets_the_curves_but_not_the_messages() -> None:
+    history = MetricsHistory()
+    history.add(episode(1))
+    history.note("info", "kept")
+    before = history.seq
+    history.clear()
+    assert history.names() == []
+    assert history.seq > before
+    assert [note["text"] for note in history.since(0)[2]] == ["kept"]
