@@ -29,17 +29,24 @@ def toy_worker(
     """Count timesteps until stopped."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if "warm" in job:
-        metrics.put({"type": "status", "state": "ready", "run_id": None})
+        ready = {"state": "ready", "reason": None, "detail": None}
+        metrics.put({"type": "status", "run_id": None, **ready})
         while (job := commands.get())["command"] != "start":
             if job["command"] == "close":
                 return
     run_id = Path(job["run_path"]).name
 
-    def send(kind: str, **fields: Any) -> None:
-        metrics.put({"type": kind, "run_id": run_id, **fields})
+    timesteps = 0
+
+    def send(type_: str, **fields: Any) -> None:
+        always = {"run_id": run_id, "timesteps": timesteps, "elapsed": timesteps / 1e3}
+        metrics.put({"type": type_, **always, **fields})
+
+    def send_status(state: str) -> None:
+        send("status", state=state, reason=None, detail=None)
 
     fault = os.environ.get("TOY_FAULT", "")
-    send("status", state="running", reason=None)
+    send_status("running")
     if fault == "exit":
         os._exit(0)
     if fault == "crash":
@@ -47,21 +54,20 @@ def toy_worker(
     if fault == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(1000)
-    timesteps = 0
     while not stop.is_set():
         if not pause.is_set():
-            send("status", state="paused", reason=None)
+            send_status("paused")
             pause.wait()
             if not stop.is_set():
-                send("status", state="running", reason=None)
+                send_status("running")
         with contextlib.suppress(queue.Empty):
-            send("info", text=str(commands.get_nowait()))
+            send("info", kind="note", text=str(commands.get_nowait()))
         timesteps += 1
         if timesteps % 10 == 0:
-            send("metrics", timesteps=timesteps)
+            send("metrics", fps=1e3, episodes=0, watch_cost=None, values={})
         time.sleep(0.001)
     RunDirectory(job["run_path"]).write_state("stopped", reason=None)
-    send("status", state="stopped", reason=None)
+    send_status("stopped")
 
 
 class ToyManager(TrainingManager):

@@ -153,3 +153,7 @@ def _lab(directory: str) -> int:
         return subprocess.run([lab, str(notebook)], check=False).returncode
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

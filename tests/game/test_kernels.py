@@ -16,27 +16,27 @@ from tetris_widget.game.pieces import ROTATIONS, WIDTHS, cells
 ONE = np.ones(len(FEATURES))
 # Weights and mean lines per game on 10 × 10 under benchmark rules, measured with the
 # authors' own program; Gabillon et al. (2013), Thiery & Scherrer (2009).
-DT_10 = dict(
-    landing_height=-2.18,
-    eroded_cells=2.42,
-    row_transitions=-2.17,
-    column_transitions=-3.31,
-    holes=0.95,
-    cumulative_wells=-2.22,
-    hole_depth=-0.81,
-    rows_with_holes=-9.65,
-    diversity=1.27,
-)
-BCTS = dict(
-    landing_height=-12.63,
-    eroded_cells=6.60,
-    row_transitions=-9.22,
-    column_transitions=-19.77,
-    holes=-13.08,
-    cumulative_wells=-10.49,
-    hole_depth=-1.61,
-    rows_with_holes=-24.04,
-)
+DT_10 = {
+    "landing_height": -2.18,
+    "eroded_cells": 2.42,
+    "row_transitions": -2.17,
+    "column_transitions": -3.31,
+    "holes": 0.95,
+    "cumulative_wells": -2.22,
+    "hole_depth": -0.81,
+    "rows_with_holes": -9.65,
+    "diversity": 1.27,
+}
+BCTS = {
+    "landing_height": -12.63,
+    "eroded_cells": 6.60,
+    "row_transitions": -9.22,
+    "column_transitions": -19.77,
+    "holes": -13.08,
+    "cumulative_wells": -10.49,
+    "hole_depth": -1.61,
+    "rows_with_holes": -24.04,
+}
 
 
 def board_of(games: Games) -> list[list[int]]:

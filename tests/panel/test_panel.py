@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.toy import ToyManager
@@ -231,17 +231,14 @@ def test_it_displays_as_a_widget_with_a_text_fallback(panel: TrainingPanel) -> N
 def test_close_ends_the_process_and_frees_the_panel(
     sent: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    with TrainingPanel(TrainingConfig(run_dir=str(tmp_path))) as panel:
-        panel.start()
-        wait_for(lambda: panel.status == "Training")
-        pid = panel._manager.get_status()["pid"]
-        reference = weakref.ref(panel)
-    with pytest.raises(ProcessLookupError):
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            os.kill(pid, 0)
-            time.sleep(0.01)
-    del panel
+    def use() -> tuple[int, weakref.ref[TrainingPanel]]:
+        with TrainingPanel(TrainingConfig(run_dir=str(tmp_path))) as panel:
+            panel.start()
+            wait_for(lambda: panel.status == "Training")
+            return panel._manager.get_status()["pid"], weakref.ref(panel)
+
+    pid, reference = use()
+    wait_for(lambda: not psutil.pid_exists(pid))
 
     def is_freed() -> bool:
         gc.collect()

@@ -174,7 +174,7 @@ def test_an_error_in_the_run_is_told_with_its_traceback(
     assert manager.status == "failed"
     assert manager.get_status()["reason"] == "ImportError: numba is broken"
     wait_for(lambda: listener.of_type("error"))
-    assert "Traceback" in listener.of_type("error")[0]["traceback"]
+    assert "__init__.py" in listener.of_type("error")[0]["traceback"]
     run = RunDirectory(manager.get_status()["run_dir"])
     assert "numba is broken" in run.log_file.read_text()
 

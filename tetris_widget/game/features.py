@@ -1,6 +1,6 @@
 """The features of a board that a placement leads to: names, order, scale.
 
-Definitions: Thiery & Scherrer, "Improvements on Learning Tetris with Cross Entropy"
+Owns their definitions: Thiery & Scherrer, "Improvements on Learning Tetris with Cross Entropy"
 (2009), the Dellacherie–Thiery set; the rest are in common use. Computed by
 `game.kernels`. Deliberately doesn't know policies.
 """

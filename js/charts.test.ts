@@ -1,0 +1,57 @@
+import { describe, expect, it } from "vitest";
+import { align, decades, smooth } from "./charts";
+import { clock, short, whole } from "./format";
+
+describe("smoothing", () => {
+  it("of weight 0 changes nothing", () => {
+    expect(smooth([1, null, 3], 0)).toEqual([1, null, 3]);
+  });
+
+  it("of a constant is that constant from the start", () => {
+    for (const value of smooth([5, 5, 5], 0.9)) expect(value).toBeCloseTo(5);
+  });
+
+  it("skips what is missing", () => {
+    expect(smooth([1, null, 1], 0.5)[1]).toBeNull();
+  });
+});
+
+it("series are aligned on one x", () => {
+  const aligned = align([
+    { x: [1, 3], y: [10, 30] },
+    { x: [2, 3], y: [200, 300] },
+  ]);
+  expect(aligned).toEqual([
+    [1, 2, 3],
+    [10, null, 30],
+    [null, 200, 300],
+  ]);
+});
+
+it("a log axis has room for zero", () => {
+  expect(decades(2000)).toEqual([0, 1, 10, 100, 1000]);
+});
+
+describe("numbers", () => {
+  it.each([
+    [0, "0"],
+    [0.004, "0.004"],
+    [0.00001, "1e-5"],
+    [1200, "1.2k"],
+    [2_000_000, "2M"],
+  ])("%d is %s on an axis", (value, text) => {
+    expect(short(value)).toBe(text);
+  });
+
+  it("are whole with separators", () => {
+    expect(whole(1234567.8)).toBe("1,234,568");
+  });
+
+  it.each([
+    [11, "0:11"],
+    [671, "11:11"],
+    [3723, "1:02:03"],
+  ])("%d seconds are %s", (seconds, text) => {
+    expect(clock(seconds)).toBe(text);
+  });
+});

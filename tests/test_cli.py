@@ -1,0 +1,73 @@
+"""The command line as a person types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tetris_widget.run_directory import RunDirectory
+
+pytestmark = pytest.mark.timeout(120)
+COMMAND = [sys.executable, "-m", "tetris_widget.cli"]
+SMALL = ["rows=8", "columns=6", "n_envs=4", "n_steps=32", "batch_size=128"]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=100, check=False
+    )
+
+
+def test_it_trains_to_the_end(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"run_dir": str(tmp_path / "runs")}))
+    done = run("train", "--config", str(config), "--set", *SMALL, "total_timesteps=500")
+    assert done.returncode == 0, done.stderr
+    (path,) = (tmp_path / "runs").iterdir()
+    assert f"Finished: {path}" in done.stdout.replace("\n", "")
+    run_directory = RunDirectory(path)
+    assert run_directory.state()["state"] == "finished"
+    assert run_directory.config().rows == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "rowz=8"], "rowz: no such field; did you mean 'rows'?"),
+        (["--set", "rows=200"], "rows: 200 is refused"),
+        (["--set", "rows"], "--set rows: expected key=value"),
+        (["--config", "nowhere.json"], "nowhere.json"),
+    ],
+)
+def test_bad_input_is_a_sentence_and_code_2(arguments: list[str], message: str) -> None:
+    done = run("train", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_stops_cleanly(tmp_path: Path) -> None:
+    arguments = ["train", "--set", *SMALL, f"run_dir={tmp_path}"]
+    with subprocess.Popen([*COMMAND, *arguments], start_new_session=True) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("*/monitor.csv")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(20) == 130
+    (path,) = tmp_path.iterdir()
+    assert RunDirectory(path).state()["state"] == "stopped"
+    assert RunDirectory(path).last_model_file.exists()
+
+
+def test_lab_without_notebooks_says_where_to_run_it(tmp_path: Path) -> None:
+    done = run("lab", "--directory", str(tmp_path))
+    assert done.returncode == 2
+    assert "no such notebook" in done.stderr
