@@ -1,7 +1,7 @@
 """The features of a board that a placement leads to: names, order, scale.
 
-Owns their definitions: Thiery & Scherrer, "Improvements on Learning Tetris with Cross Entropy"
-(2009), the Dellacherie–Thiery set; the rest are in common use. Computed by
+Owns their definitions: Thiery & Scherrer, "Improvements on Learning Tetris with Cross
+Entropy" (2009), the Dellacherie–Thiery set; the rest are in common use. Computed by
 `game.kernels`. Deliberately doesn't know policies.
 """
 

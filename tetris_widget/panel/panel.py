@@ -86,8 +86,13 @@ class TrainingPanel:
 
         display(self)  # type: ignore[no-untyped-call]
 
+    def _prepare(self) -> None:
+        with self._lock:
+            if not self._is_closed:
+                self._manager.prepare()
+
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        self._manager.prepare()
+        self._prepare()
         bundle = self.widget._repr_mimebundle_(**kwargs)
         # The widget's own bundle stays whole: Colab's metadata is in it.
         data = bundle[0] if isinstance(bundle, tuple) else bundle
@@ -290,9 +295,9 @@ class TrainingPanel:
             level = {"failed": "error", "finished": "good"}.get(state, "info")
             reason = f": {message['reason']}" if message["reason"] else ""
             self._history.note(level, f"{state}{reason}", self._elapsed())
-            if not self._is_closed and state != "failed":
+            if state != "failed":
                 # The next Start is instant too.
-                threading.Timer(PUSH_SECONDS, self._manager.prepare).start()
+                threading.Timer(PUSH_SECONDS, self._prepare).start()
         if state in (*TERMINAL, "paused"):
             self._update_snapshot()
 
