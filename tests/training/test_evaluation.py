@@ -1,0 +1,101 @@
+"""Evaluation: the numbers of the headline curve, and what they cost."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tetris_widget.config import TrainingConfig
+from tetris_widget.envs import TetrisVecEnv
+from tetris_widget.training.evaluation import Evaluator, exponential_interval
+from tetris_widget.training.policies import build_model
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def make(**options: Any) -> tuple[TrainingConfig, Any]:
+    config = TrainingConfig(**options)
+    env = TetrisVecEnv(2, rows=config.rows, columns=config.columns, seed=0)
+    small = config.replace(n_envs=2, n_steps=8, batch_size=16)
+    return config, build_model(small, env)
+
+
+def run(evaluator: Evaluator) -> Any:
+    while (result := evaluator.advance(0.05)) is None:
+        pass
+    return result
+
+
+def test_the_mean_is_the_plain_one_when_every_game_ends() -> None:
+    config, model = make(evaluation_games=10)
+    evaluator = Evaluator(config)
+    evaluator.begin(model)
+    result = run(evaluator)
+    assert result.finished == result.games == 10
+    assert result.mean_lines == evaluator._games.lines.mean()
+    assert not result.capped
+
+
+def test_games_that_are_cut_count_as_not_ended() -> None:
+    config, model = make(evaluation_games=4, evaluation_max_pieces=3)
+    evaluator = Evaluator(config)
+    evaluator.begin(model)
+    result = run(evaluator)
+    assert result.finished == 0
+    assert result.capped
+    assert result.pieces == 12
+
+
+def test_each_evaluation_plays_other_games_and_a_rerun_the_same() -> None:
+    config, model = make(evaluation_games=5)
+    first, again = Evaluator(config), Evaluator(config)
+    pieces = []
+    for evaluator in (first, first, again):
+        evaluator.begin(model)
+        pieces.append(run(evaluator).pieces)
+    assert pieces[0] == pieces[2]
+    assert pieces[0] != pieces[1]
+
+
+def test_the_policy_is_frozen_when_it_begins() -> None:
+    config, model = make(evaluation_games=5)
+    first, second = Evaluator(config), Evaluator(config)
+    first.begin(model)
+    second.begin(model)
+    for parameter in model.policy.parameters():
+        parameter.data.mul_(-1)
+    assert run(first) == run(second)
+
+
+def test_a_slice_takes_about_as_long_as_it_may() -> None:
+    config, model = make(evaluation_games=20, evaluation_max_pieces=100_000)
+    scorer = model.policy.net.scorer.layers.weight.data
+    scorer.zero_()
+    scorer[0, 4] = -1.0  # few holes: games that last
+    evaluator = Evaluator(config)
+    evaluator.begin(model)
+    evaluator.advance(0.01)
+    seconds = []
+    for _ in range(20):
+        before = time.perf_counter()
+        evaluator.advance(0.004)
+        seconds.append(time.perf_counter() - before)
+    assert np.median(seconds) < 0.03
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    covered, trials = 0, 2_000
+    for _ in range(trials):
+        lengths = rng.exponential(100.0, 20)
+        cut = np.minimum(lengths, 80.0)
+        lower, upper = exponential_interval(cut.sum(), int((lengths < 80.0).sum()))
+        covered += lower <= 100.0 <= upper
+    assert 0.93 < covered / trials < 0.985
+
+
+def test_nothing_cleared_is_an_interval_at_zero() -> None:
+    assert exponential_interval(0, 20) == (0.0, 0.0)
