@@ -179,6 +179,7 @@ class RunDirectory:
     def _read_csv(self, path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         import pandas as pd
 
+        frame: pd.DataFrame
         try:
             frame = pd.read_csv(path, comment="#", on_bad_lines="skip")
         except (FileNotFoundError, pd.errors.EmptyDataError):
