@@ -158,10 +158,11 @@ class RunDirectory:
         frame = self._read_csv(self.monitor_file, EPISODE_COLUMNS)
         frame = frame.rename(columns=names)
         order = ["episode", "timesteps", "reward", "length", "lines", "env", "seconds"]
-        frame = frame[order].apply(pd.to_numeric, errors="coerce")
+        table: pd.DataFrame = frame[order].apply(pd.to_numeric, errors="coerce")
         whole = ["episode", "timesteps", "length", "env"]
-        frame = frame.dropna(subset=[*whole, "reward"])
-        return frame.astype(dict.fromkeys(whole, "int64")).reset_index(drop=True)
+        # The last line may be torn: its writer was killed.
+        table = table.dropna(subset=[*whole, "reward"])
+        return table.astype(dict.fromkeys(whole, "int64")).reset_index(drop=True)
 
     def metrics(self) -> pd.DataFrame:
         """Return the metrics over time: timesteps, elapsed, fps, and SB3's own keys."""
@@ -179,7 +180,6 @@ class RunDirectory:
     def _read_csv(self, path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         import pandas as pd
 
-        frame: pd.DataFrame
         try:
             frame = pd.read_csv(path, comment="#", on_bad_lines="skip")
         except (FileNotFoundError, pd.errors.EmptyDataError):
