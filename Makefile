@@ -56,5 +56,7 @@ $(VENV)/.chromium: $(VENV)/.dev
 	touch $@
 
 node_modules/.installed: package.json package-lock.json
-	npm ci --no-audit --no-fund
+	# Not `npm ci`: it wants other platforms' packages in the lock file, too, which
+	# `npm install` leaves out (https://github.com/npm/cli/issues/4828).
+	npm install --no-save --no-audit --no-fund
 	touch $@
