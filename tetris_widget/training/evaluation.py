@@ -7,7 +7,6 @@ often to evaluate, and draws from no generator that the training uses.
 
 from __future__ import annotations
 
-import copy
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -173,6 +172,11 @@ def _chi_square(degrees: int, z: float) -> float:
 
 
 def _frozen(model: BaseAlgorithm) -> Any:
-    policy = copy.deepcopy(model.policy)
+    source: Any = model.policy
+    # Not a deep copy: a policy in use holds tensors that have none. Making a new one
+    # draws weights, which the training must not notice.
+    with torch.random.fork_rng(devices=[]):
+        policy = type(source)(**source._get_constructor_parameters())
+    policy.load_state_dict(source.state_dict())
     policy.set_training_mode(False)
     return policy
