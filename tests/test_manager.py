@@ -322,8 +322,11 @@ def test_the_kernel_needs_no_torch() -> None:
 
 
 def _toys(me: psutil.Process) -> list[psutil.Process]:
-    return [
-        child
-        for child in me.children()
-        if "resource_tracker" not in " ".join(child.cmdline())
-    ]
+    return [child for child in me.children() if "spawn_main" in _command_line(child)]
+
+
+def _command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return ""
