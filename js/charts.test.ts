@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { align, decades, smooth } from "./charts";
+import { align, decades, pad, smooth } from "./charts";
 import { clock, short, whole } from "./format";
 
 describe("smoothing", () => {
@@ -30,6 +30,30 @@ it("series are aligned on one x", () => {
 
 it("a log axis has room for zero", () => {
   expect(decades(2000)).toEqual([0, 1, 10, 100, 1000]);
+});
+
+describe("a range of values", () => {
+  it("has air on both sides", () => {
+    const [lo, hi] = pad(-3, -1);
+    expect(lo).toBeLessThan(-3);
+    expect(hi).toBeGreaterThan(-1);
+  });
+
+  it("starts at zero rather than below it", () => {
+    expect(pad(0, 10)[0]).toBe(0);
+  });
+
+  it.each([
+    [null, null],
+    [0, 0],
+    [5, 5],
+    [-3.0167438983917236, -3.016743898391723],
+  ])("of %d to %d is wide enough for marks", (lo, hi) => {
+    const [from, to] = pad(lo, hi);
+    expect(to - from).toBeGreaterThan(1e-3);
+    expect(from).toBeLessThanOrEqual(lo ?? 0);
+    expect(to).toBeGreaterThanOrEqual(hi ?? 0);
+  });
 });
 
 describe("numbers", () => {

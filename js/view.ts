@@ -2,7 +2,7 @@
 // nothing of messages: commands go to `send`.
 
 import { Board } from "./board";
-import { Chart, type ChartOptions } from "./charts";
+import { Chart, type ChartOptions, Zoom } from "./charts";
 import { Controls, LABELS } from "./controls";
 import { clock, whole } from "./format";
 import { Log } from "./log";
@@ -48,6 +48,7 @@ export class PanelView {
   private readonly log = new Log();
   private readonly board: Board;
   private readonly charts: Chart[] = [];
+  private readonly zoom = new Zoom();
   private theme = 0;
   private smoothing = 0.3;
   private metric = DEFAULT_METRIC;
@@ -78,8 +79,9 @@ export class PanelView {
     this.root.addEventListener("keydown", (event) => this.onKey(event), { signal });
     let request = 0;
     const loop = () => {
-      this.draw();
+      // First: a frame that fails must not be the last one.
       request = requestAnimationFrame(loop);
+      this.draw();
     };
     loop();
     signal.addEventListener("abort", () => {
@@ -177,7 +179,7 @@ export class PanelView {
     about.dataset.chart = name;
     const host = element("div", "tw-chart");
     host.style.minHeight = `${options.height}px`;
-    const chart = new Chart(host, this.store, options);
+    const chart = new Chart(host, this.store, this.zoom, options);
     this.charts.push(chart);
     const log = checkbox("log", options.log, (on) => {
       chart.options = { ...chart.options, log: on };
@@ -185,6 +187,7 @@ export class PanelView {
     caption.append(head, about, log);
     if (name === "lines") caption.append(this.buildSmoothing());
     figure.append(caption, host);
+    figure.setAttribute("aria-label", typeof title === "string" ? title : "Metric");
     return figure;
   }
 

@@ -233,11 +233,14 @@ def notebook(
     directory.mkdir()
     context = browser.new_context(viewport={"width": 1400, "height": 1000})
     page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(error.stack or str(error)))
     opened = Notebook(page, address, directory / "test.ipynb")
     yield opened
     if not page.is_closed():
         page.evaluate(f"{PANEL}?.sessionContext.shutdown()")
     context.close()
+    assert not errors, "\n".join(errors)
 
 
 def _answers(address: str) -> bool:

@@ -84,6 +84,39 @@ def test_start_watch_pause_steer_resume_stop_and_start_again(
     notebook.wait_for(lambda: 0 < notebook.timesteps < still[0])
 
 
+def test_charts_end_at_the_present_and_zoom_together(notebook: Notebook) -> None:
+    started(notebook, "total_timesteps=100_000_000")
+    charts = notebook.panel.locator("[data-timesteps]")
+    expect(charts).to_have_count(3)
+
+    def shown() -> set[tuple[int, int]]:
+        texts = [chart.get_attribute("data-timesteps") or "" for chart in charts.all()]
+        return {(int(a), int(b)) for a, b in (text.split("-") for text in texts)}
+
+    notebook.wait_for(lambda: notebook.timesteps > 50_000)
+    notebook.button("Pause").click()
+    notebook.expect_status("Paused", CLICK_SECONDS)
+    notebook.wait_for(lambda: shown() == {(0, notebook.timesteps)}, 5)
+
+    # Drag over the middle half of the first; double-click on the last.
+    plot = charts.first.locator(".u-over")
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    assert box
+    mouse, y = notebook.page.mouse, box["y"] + box["height"] / 2
+    mouse.move(box["x"] + box["width"] / 4, y)
+    mouse.down()
+    mouse.move(box["x"] + box["width"] * 3 / 4, y, steps=5)
+    mouse.up()
+    notebook.wait_for(lambda: len(shown()) == 1 and min(shown())[0] > 0, 5)
+    ((start, end),) = shown()
+    share = (end - start) / notebook.timesteps
+    assert 0.4 < share < 0.6
+    notebook.screenshot("zoomed")
+    charts.last.locator(".u-over").dblclick()
+    notebook.wait_for(lambda: shown() == {(0, notebook.timesteps)}, 5)
+
+
 def test_two_views_show_the_same_and_both_steer(notebook: Notebook) -> None:
     started(notebook, extra=("panel.display()",))
     views = notebook.page.get_by_label("Tetris training", exact=True)
