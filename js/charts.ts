@@ -18,7 +18,10 @@ const SHARED_EVENTS = new Set(["mousemove", "mouseleave"]);
 type Column = (number | null)[];
 
 interface Curve {
-  label: string;
+  /** What hovering calls its value; without one it is read as part of another. */
+  label?: string;
+  /** Indices (from 1) of the curves that bound this one, read along with it. */
+  between?: [number, number];
   series: string;
   column: "mean" | "lo" | "hi";
   kind: "line" | "points" | "edge";
@@ -80,6 +83,7 @@ export class Chart {
     private readonly host: HTMLElement,
     private readonly store: Store,
     private readonly zoom: Zoom,
+    private readonly say: (reading: string | null) => void,
     public options: ChartOptions,
   ) {}
 
@@ -155,8 +159,10 @@ export class Chart {
           },
         },
         points: { size: 6 },
+        // Each curve has points of its own: the nearest one is meant.
+        hover: { skip: [null, undefined], prox: Number.POSITIVE_INFINITY },
       },
-      legend: { live: true },
+      legend: { show: false },
       scales: {
         x: { time: false },
         y: log
@@ -178,17 +184,26 @@ export class Chart {
           ...(log ? { splits: (u: uPlot) => decades(u.scales.y!.max ?? 10) } : {}),
         },
       ],
-      series: [
-        { label: "timesteps", value: (_u, v) => (v === null ? "–" : whole(v)) },
-        ...curves.map((curve) => this.seriesOptions(curve)),
-      ],
+      series: [{}, ...curves.map((curve) => this.seriesOptions(curve))],
       ...(band
         ? { bands: [{ series: band, fill: colour(this.host, "--tw-band") }] }
         : {}),
       hooks: {
         setSelect: [(u) => this.onSelect(u)],
+        setCursor: [(u) => this.say(this.read(u))],
       },
     };
+  }
+
+  /** The values under the pointer as a line of text; null: it is elsewhere. */
+  private read(plot: uPlot): string | null {
+    const { left, idxs } = plot.cursor;
+    if (left === undefined || left < 0 || !idxs) return null;
+    const value = (i: number) => plot.data[i]?.[idxs[i] ?? -1];
+    const parts = this.options.curves.map((curve, i) =>
+      curve.label ? reading(curve, value(i + 1), value) : "",
+    );
+    return [whole(plot.posToVal(left, "x")), ...parts.filter(Boolean)].join(" · ");
   }
 
   private onSelect(plot: uPlot): void {
@@ -203,9 +218,7 @@ export class Chart {
   private seriesOptions(curve: Curve): uPlot.Series {
     const stroke = colour(this.host, curve.colour);
     const common: uPlot.Series = {
-      label: curve.label,
       spanGaps: true,
-      value: (_u, v) => (v === null || v === undefined ? "–" : short(v)),
     };
     if (curve.kind === "points") {
       const points = { show: true, size: 2.5, fill: stroke, width: 0 };
@@ -214,6 +227,22 @@ export class Chart {
     const width = curve.kind === "edge" ? 0 : 1.75;
     return { ...common, stroke, width, points: { show: false } };
   }
+}
+
+type Value = number | null | undefined;
+
+/** "evaluation 120 (80 to 200)", "games 3 to 9", "mean 4". */
+export function reading(
+  curve: Pick<Curve, "label" | "between" | "kind">,
+  own: Value,
+  value: (index: number) => Value,
+): string {
+  if (own === null || own === undefined) return "";
+  const [low, high] = (curve.between ?? []).map(value);
+  const isRange = typeof low === "number" && typeof high === "number" && low < high;
+  const range = isRange ? `${short(low)} to ${short(high)}` : "";
+  if (curve.kind === "points") return `${curve.label} ${range || short(own)}`;
+  return `${curve.label} ${short(own)}${range ? ` (${range})` : ""}`;
 }
 
 /** The y range that shows `lo` to `hi` with some air. */
