@@ -203,7 +203,9 @@ export class Chart {
     const parts = this.options.curves.map((curve, i) =>
       curve.label ? reading(curve, value(i + 1), value) : "",
     );
-    return [whole(plot.posToVal(left, "x")), ...parts.filter(Boolean)].join(" · ");
+    // The last curve is drawn on top, and said first.
+    const said = parts.filter(Boolean).reverse();
+    return [whole(plot.posToVal(left, "x")), ...said].join(" · ");
   }
 
   private onSelect(plot: uPlot): void {

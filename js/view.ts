@@ -239,12 +239,19 @@ export class PanelView {
 
   private drawAbouts(status: Status): void {
     const texts: Record<string, string> = {
-      lines: `evaluation, ${status.evaluation_games} games, 95 % interval`,
+      lines: `${this.latestEvaluation()}, ${status.evaluation_games} games`,
       reward: "training, running mean of 100",
     };
     for (const [name, about] of this.abouts) {
       setText(about, this.readings.get(name) ?? texts[name] ?? "");
     }
+  }
+
+  private latestEvaluation(): string {
+    const held = this.store.series.get("evaluation/lines");
+    const [lo, hi, mean] = [held?.lo.at(-1), held?.hi.at(-1), held?.mean.at(-1)];
+    if (lo === undefined || hi === undefined || mean === undefined) return "evaluation";
+    return `evaluation ${whole(mean)} (${whole(lo)} to ${whole(hi)})`;
   }
 
   private drawHeader(status: Status, alive: boolean): void {

@@ -8,7 +8,7 @@ import time
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import PANEL, Notebook
+from tests.e2e.lab import PANEL, Notebook
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
