@@ -382,7 +382,8 @@ class _LatestMetrics(KVWriter):
 
 def describe_error(error: BaseException) -> tuple[str, str]:
     """Return one sentence about an error, and the end of its traceback."""
-    sentence = f"{type(error).__name__}: {error}".split("\n")[0]
+    said = str(error).split("\n")[0]
+    sentence = f"{type(error).__name__}: {said}" if said else type(error).__name__
     excerpt = "".join(traceback.format_exception(error))
     return sentence[:MAX_SENTENCE], excerpt[-MAX_TRACEBACK:]
 

@@ -7,10 +7,11 @@ messages travel, nor how they are read back (`run_directory`).
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from stable_baselines3.common.logger import CSVOutputFormat
 
@@ -32,12 +33,12 @@ class Journal:
     def __init__(self, run: RunDirectory, warn: Callable[[str], None]) -> None:
         self._run = run
         self._warn = warn
-        self._files: dict[Path, IO[str]] = {}
+        self._files: dict[Path, int] = {}
         self._progress: CSVOutputFormat | None = None
         self._progress_due = 0.0
         self._failed = False
-        # Lines that a full disk refused, kept until it takes them again.
-        self._unwritten: dict[Path, list[str]] = {}
+        # What a full disk refused, kept until it takes it again.
+        self._unwritten: dict[Path, bytearray] = {}
 
     def write(self, messages: Sequence[Message]) -> None:
         """Append the messages, and hand them to the operating system."""
@@ -54,35 +55,31 @@ class Journal:
 
     def close(self) -> None:
         """Close the files."""
-        for file in self._files.values():
-            try:
-                file.close()
-            except OSError as error:
-                self._report(error)
+        for descriptor in self._files.values():
+            os.close(descriptor)
         self._files.clear()
         if self._progress is not None:
             self._progress.close()
             self._progress = None
 
     def _append(self, path: Path, lines: list[str], header: str) -> None:
-        pending = self._unwritten.pop(path, []) + lines
+        pending = self._unwritten.setdefault(path, bytearray())
+        pending += "".join(lines).encode()
         if not pending:
             return
-        try:
-            file = self._files.get(path)
-            if file is None or not path.exists():
-                is_new = not path.exists() or not path.stat().st_size
-                # Unbuffered below the text layer: a failed flush must not leave half
-                # of the lines to be written a second time.
-                file = self._files[path] = path.open("a", encoding="utf-8")
-                if is_new and header:
-                    file.write(header)
-            file.write("".join(pending))
-            file.flush()
-        except OSError:
-            self._files.pop(path, None)
-            self._unwritten[path] = pending
-            raise
+        if path not in self._files or not path.exists():
+            self._open(path, header)
+        while pending:
+            # Unbuffered: what a full disk took half of must not be written twice.
+            written = os.write(self._files[path], pending)
+            del pending[:written]
+
+    def _open(self, path: Path, header: str) -> None:
+        if path in self._files:  # of a file that somebody deleted
+            os.close(self._files.pop(path))
+        self._files[path] = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        if not os.fstat(self._files[path]).st_size:
+            self._unwritten[path][:0] = header.encode()
 
     def _write_progress(self, metrics: list[Message]) -> None:
         now = time.monotonic()

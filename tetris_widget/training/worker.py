@@ -174,12 +174,12 @@ class Worker:
         return 1
 
     def _end(self, run: RunDirectory | None, outcome: str, reason: str | None) -> None:
-        self._report(outcome, reason=reason)
         if run is not None:
             try:
                 run.write_state(outcome, reason=reason)
             except OSError as error:
                 self._warn(f"could not write {run.state_file}: {error.strerror}")
+        self._report(outcome, reason=reason)
         if self._outbox is not None:
             self._outbox.close(GOODBYE_SECONDS)
 
