@@ -124,6 +124,9 @@ def test_a_run_that_reaches_its_timesteps_is_finished(
     assert manager.start_training(config.replace(total_timesteps=2_000))
     assert manager.wait(60)
     assert manager.status == "finished"
+    loading = listener.of_type("status")[0]
+    assert loading["state"] == "starting"
+    assert "torch" in loading["detail"]
 
 
 def test_the_default_config_makes_a_best_model_that_plain_sb3_loads(
