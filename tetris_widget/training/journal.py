@@ -1,7 +1,8 @@
 """Writes what happens in a run to its directory, before anybody is told.
 
 Owns the open files. A disk that is full or gone never stops the training: it is
-reported once, and again when writing works again. Deliberately doesn't know how the
+reported once, and again when writing works again, with how many of the lines that had
+to wait are lost. Deliberately doesn't know how the
 messages travel, nor how they are read back (`run_directory`).
 """
 
@@ -19,6 +20,8 @@ from tetris_widget.run_directory import EPISODE_COLUMNS, RunDirectory, to_json
 Message = dict[str, Any]
 JOURNALLED = ("status", "info", "error", "evaluation", "command")
 PROGRESS_SECONDS = 1.0
+# Lines of each file that wait for a disk to take them; older ones are lost then.
+MAX_UNWRITTEN = 20_000
 
 
 class Journal:
@@ -38,6 +41,7 @@ class Journal:
         self._failed = False
         # Lines that a full disk refused, kept until it takes them again.
         self._unwritten: dict[Path, list[str]] = {}
+        self._lost = 0
 
     def write(self, messages: Sequence[Message]) -> None:
         """Append the messages, and hand them to the operating system."""
@@ -81,7 +85,8 @@ class Journal:
             file.flush()
         except OSError:
             self._files.pop(path, None)
-            self._unwritten[path] = pending
+            self._unwritten[path] = pending[-MAX_UNWRITTEN:]
+            self._lost += max(0, len(pending) - MAX_UNWRITTEN)
             raise
 
     def _write_progress(self, metrics: list[Message]) -> None:
@@ -100,7 +105,9 @@ class Journal:
         if error is not None and not self._failed:
             self._warn(f"could not save to {self._run.path}: {error.strerror or error}")
         if error is None and self._failed:
-            self._warn(f"saving to {self._run.path} works again")
+            lost = f"; {self._lost:,} lines are lost" if self._lost else ""
+            self._warn(f"saving to {self._run.path} works again{lost}")
+            self._lost = 0
         self._failed = error is not None
 
 
