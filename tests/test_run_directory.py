@@ -103,6 +103,21 @@ def test_a_disk_that_refuses_is_reported_once_and_nothing_is_lost(
     assert run.episodes()["episode"].tolist() == [1, 2, 3]
 
 
+def test_a_disk_that_refuses_for_long_costs_the_oldest_lines_not_the_memory(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tetris_widget.training.journal.MAX_UNWRITTEN", 2)
+    warnings: list[str] = []
+    journal = Journal(run, warnings.append)
+    run.monitor_file.mkdir()  # in the way of the file
+    for number in range(1, 6):
+        journal.write([episode(number)])
+    run.monitor_file.rmdir()
+    journal.write([])
+    assert "works again; 3 lines are lost" in warnings[-1]
+    assert run.episodes()["episode"].tolist() == [4, 5]
+
+
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_atomically(path, "old")

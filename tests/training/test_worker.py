@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -123,6 +124,9 @@ def test_a_run_that_reaches_its_timesteps_is_finished(
     assert manager.start_training(config.replace(total_timesteps=2_000))
     assert manager.wait(60)
     assert manager.status == "finished"
+    loading = listener.of_type("status")[0]
+    assert loading["state"] == "starting"
+    assert "torch" in loading["detail"]
 
 
 def test_the_default_config_makes_a_best_model_that_plain_sb3_loads(
@@ -189,6 +193,62 @@ def test_a_warm_process_starts_at_once(
     assert time.monotonic() - before < 5
     details = [m["detail"] for m in listener.of_type("status")]
     assert "compiling the game" in details
+
+
+# Runs a worker in its own process, and tells what it has loaded by the end.
+TELLING_WORKER = """
+import json, multiprocessing, os, resource, sys, threading
+from pathlib import Path
+from tetris_widget.ipc import BatchQueue, SharedEvent
+from tetris_widget.training.worker import Worker
+
+context = multiprocessing.get_context("spawn")
+messages = BatchQueue(context)
+events = SharedEvent(context, is_set=True), SharedEvent(context)
+worker = Worker(messages, BatchQueue(context, maxsize=0), *events)
+def read():
+    while True:
+        messages.get()
+threading.Thread(target=read, daemon=True).start()
+code = worker.main(json.loads(sys.argv[1]))
+kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+Path(sys.argv[2]).write_text(json.dumps([sorted(sys.modules), kilobytes]))
+
+"""
+# What a run has no use for: compilers, tables, plots, the notebook's side.
+UNWANTED = {
+    "torch._dynamo",
+    "torch._inductor",
+    "sympy",
+    "pandas",
+    "matplotlib",
+    "torch.utils.tensorboard",
+    "IPython",
+    "ipywidgets",
+    "anywidget",
+}
+# 450 MB is the goal for the default configuration; the first run on a machine, which
+# compiles the game, needs more.
+MAX_KILOBYTES = 1.3 * 450_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted as on Linux")
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
+def test_a_run_loads_no_more_than_it_needs(algorithm: str, tmp_path: Path) -> None:
+    config = TrainingConfig(
+        algorithm=algorithm, total_timesteps=10_000, run_dir=str(tmp_path)
+    )
+    run = RunDirectory.create(config)
+    job = {"config": config.to_dict(), "run_path": str(run.path)}
+    told = tmp_path / "told.json"
+    arguments = [sys.executable, "-c", TELLING_WORKER, json.dumps(job), str(told)]
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    subprocess.run(arguments, check=True, env=environment)
+    loaded, kilobytes = json.loads(told.read_text())
+    assert run.state()["state"] == "finished"
+    assert "torch" in loaded
+    assert not UNWANTED & set(loaded)
+    assert kilobytes < MAX_KILOBYTES
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])

@@ -1,12 +1,14 @@
 """Writes what happens in a run to its directory, before anybody is told.
 
 Owns the open files. A disk that is full or gone never stops the training: it is
-reported once, and again when writing works again. Deliberately doesn't know how the
+reported once, and again when writing works again, with how many of the lines that had
+to wait are lost. Deliberately doesn't know how the
 messages travel, nor how they are read back (`run_directory`).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +22,9 @@ from tetris_widget.run_directory import EPISODE_COLUMNS, RunDirectory, to_json
 Message = dict[str, Any]
 JOURNALLED = ("status", "info", "error", "evaluation", "command")
 PROGRESS_SECONDS = 1.0
+# Lines of each file that wait for a disk to take them; older ones are lost then.
+MAX_UNWRITTEN = 20_000
+NEWLINE = ord("\n")
 
 
 class Journal:
@@ -39,19 +44,25 @@ class Journal:
         self._failed = False
         # What a full disk refused, kept until it takes it again.
         self._unwritten: dict[Path, bytearray] = {}
+        self._torn: dict[Path, bool] = {}
+        self._lost = 0
 
     def write(self, messages: Sequence[Message]) -> None:
         """Append the messages, and hand them to the operating system."""
         episodes = [_episode_row(m) for m in messages if m["type"] == "episode"]
         events = [to_json(m) + "\n" for m in messages if m["type"] in JOURNALLED]
-        try:
-            self._append(self._run.monitor_file, episodes, _monitor_header())
-            self._append(self._run.journal_file, events, "")
-            self._write_progress([m for m in messages if m["type"] == "metrics"])
-        except OSError as error:
-            self._report(error)
-        else:
-            self._report(None)
+        metrics = [m for m in messages if m["type"] == "metrics"]
+        failure = None
+        for work in (
+            lambda: self._append(self._run.monitor_file, episodes, _monitor_header()),
+            lambda: self._append(self._run.journal_file, events, ""),
+            lambda: self._write_progress(metrics),
+        ):
+            try:  # each, also when the one before fails
+                work()
+            except OSError as error:
+                failure = error
+        self._report(failure)
 
     def close(self) -> None:
         """Close the files."""
@@ -67,19 +78,40 @@ class Journal:
         pending += "".join(lines).encode()
         if not pending:
             return
-        if path not in self._files or not path.exists():
-            self._open(path, header)
+        try:
+            if path not in self._files or not path.exists():
+                self._open(path, header)
+            self._write(path, pending)
+        except OSError:
+            self._bound(path)
+            raise
+
+    def _write(self, path: Path, pending: bytearray) -> None:
         while pending:
             # Unbuffered: what a full disk took half of must not be written twice.
             written = os.write(self._files[path], pending)
+            self._torn[path] = pending[written - 1] != NEWLINE
             del pending[:written]
 
     def _open(self, path: Path, header: str) -> None:
         if path in self._files:  # of a file that somebody deleted
             os.close(self._files.pop(path))
-        self._files[path] = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        if not os.fstat(self._files[path]).st_size:
-            self._unwritten[path][:0] = header.encode()
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        if not os.fstat(file).st_size and os.write(file, header.encode()) < len(header):
+            os.ftruncate(file, 0)
+            os.close(file)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._files[path] = file
+
+    def _bound(self, path: Path) -> None:
+        """Give up the oldest of too many lines, but not the rest of a torn one."""
+        lines = self._unwritten[path].splitlines(keepends=True)
+        excess = len(lines) - MAX_UNWRITTEN
+        if excess > 0:
+            first = int(self._torn.get(path, False))
+            del lines[first : first + excess]
+            self._unwritten[path] = bytearray().join(lines)
+            self._lost += excess
 
     def _write_progress(self, metrics: list[Message]) -> None:
         now = time.monotonic()
@@ -97,7 +129,9 @@ class Journal:
         if error is not None and not self._failed:
             self._warn(f"could not save to {self._run.path}: {error.strerror or error}")
         if error is None and self._failed:
-            self._warn(f"saving to {self._run.path} works again")
+            lost = f"; {self._lost:,} lines are lost" if self._lost else ""
+            self._warn(f"saving to {self._run.path} works again{lost}")
+            self._lost = 0
         self._failed = error is not None
 
 

@@ -36,6 +36,9 @@ GOODBYE_SECONDS = 2.0
 MAX_LOG_BYTES = 10_000_000
 LOG_CHECK_SECONDS = 5.0
 
+# What takes most of a cold start.
+LOADING = "loading torch and Stable-Baselines3"
+
 
 class Worker:
     """One training process: at most one run, then it ends."""
@@ -65,7 +68,7 @@ class Worker:
         """
         self._isolate()
         if "warm" in job:
-            self._report("warming", detail="loading torch and Stable-Baselines3")
+            self._report("warming", detail=LOADING)
             try:
                 self._warm_up()
             except Exception as error:
@@ -76,6 +79,8 @@ class Worker:
             if started is None:
                 return 0
             job = started
+        else:
+            self._report("starting", detail=LOADING)
         return self._run(job)
 
     # Around the run
