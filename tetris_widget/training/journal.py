@@ -52,16 +52,20 @@ class Journal:
         episodes = [_episode_row(m) for m in messages if m["type"] == "episode"]
         events = [to_json(m) + "\n" for m in messages if m["type"] in JOURNALLED]
         metrics = [m for m in messages if m["type"] == "metrics"]
-        failure = None
-        for work in (
-            lambda: self._append(self._run.monitor_file, episodes, _monitor_header()),
-            lambda: self._append(self._run.journal_file, events, ""),
-            lambda: self._write_progress(metrics),
+        failure: OSError | None = None
+        # Each, also when the one before fails.
+        for path, lines, header in (
+            (self._run.monitor_file, episodes, _monitor_header()),
+            (self._run.journal_file, events, ""),
         ):
-            try:  # each, also when the one before fails
-                work()
+            try:
+                self._append(path, lines, header)
             except OSError as error:
                 failure = error
+        try:
+            self._write_progress(metrics)
+        except OSError as error:
+            failure = error
         self._report(failure)
 
     def close(self) -> None:
