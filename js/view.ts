@@ -73,6 +73,7 @@ export class PanelView {
   mount(host: HTMLElement, signal: AbortSignal): void {
     this.build();
     host.append(this.root);
+    if (this.store.lastFrame) this.push([this.store.lastFrame]);
     followTheme(
       this.root,
       () => {

@@ -58,6 +58,7 @@ class TrainingPanel:
         self._lock = threading.RLock()
         self._history = MetricsHistory()
         self._frames: deque[Message] = deque(maxlen=MAX_FRAMES)
+        self._last_frame: Message | None = None
         self._view: str = self.config.view
         self._speed = self.config.speed
         self._detail: str | None = None
@@ -121,6 +122,7 @@ class TrainingPanel:
                 return self._changed()
             self._history.clear()
             self._frames.clear()
+            self._last_frame = None
             self._figures = {}
             self._best_path = None
             self._detail = None
@@ -424,11 +426,15 @@ class TrainingPanel:
             thinned = columns[:, :: max(1, -(-columns.shape[1] // SNAPSHOT_POINTS))]
             series[name] = thinned.tolist()
         _, _, notes = self._history.since(0)
-        self.widget.snapshot = {
+        snapshot = {
             "status": self._status(),
             "series": series,
             "messages": notes[-SNAPSHOT_MESSAGES:],
         }
+        if self._last_frame is not None:
+            cells = list(self._last_frame["cells"])
+            snapshot["frame"] = {**self._last_frame, "cells": cells}
+        self.widget.snapshot = snapshot
 
     def _ask(self, action: Any, otherwise: str) -> None:
         with self._lock:
