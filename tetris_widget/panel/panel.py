@@ -426,7 +426,7 @@ class TrainingPanel:
             thinned = columns[:, :: max(1, -(-columns.shape[1] // SNAPSHOT_POINTS))]
             series[name] = thinned.tolist()
         _, _, notes = self._history.since(0)
-        snapshot = {
+        snapshot: Message = {
             "status": self._status(),
             "series": series,
             "messages": notes[-SNAPSHOT_MESSAGES:],
