@@ -160,7 +160,9 @@ def test_sigkill_is_told_and_episodes_are_kept(
     assert told <= set(run.episodes()["episode"])
 
 
+@pytest.mark.parametrize("package", ["numba", "torch"])
 def test_an_error_in_the_run_is_told_with_its_traceback(
+    package: str,
     manager: TrainingManager,
     listener: Listener,
     config: TrainingConfig,
@@ -168,19 +170,20 @@ def test_an_error_in_the_run_is_told_with_its_traceback(
     tmp_path: Path,
 ) -> None:
     # A package that cannot be imported, found before the real one.
-    broken = tmp_path / "broken" / "numba"
+    broken = tmp_path / "broken" / package
     broken.mkdir(parents=True)
-    (broken / "__init__.py").write_text("raise ImportError('numba is broken')")
+    (broken / "__init__.py").write_text(f"raise ImportError('{package} is broken')")
     monkeypatch.setenv("PYTHONPATH", f"{broken.parent}{os.pathsep}{Path.cwd()}")
     monkeypatch.syspath_prepend(str(broken.parent))
     assert manager.start_training(config)
     assert manager.wait(60)
     assert manager.status == "failed"
-    assert manager.get_status()["reason"] == "ImportError: numba is broken"
+    assert manager.get_status()["reason"] == f"ImportError: {package} is broken"
     wait_for(lambda: listener.of_type("error"))
     assert "__init__.py" in listener.of_type("error")[0]["traceback"]
     run = RunDirectory(manager.get_status()["run_dir"])
-    assert "numba is broken" in run.log_file.read_text()
+    assert [entry["type"] for entry in run.journal()][-2:] == ["error", "status"]
+    assert f"{package} is broken" in run.log_file.read_text()
 
 
 def test_a_warm_process_starts_at_once(

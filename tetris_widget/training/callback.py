@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import queue
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,9 +32,6 @@ MAX_EPISODES_KEPT = 20_000
 # Timesteps per second are measured over the last four to five of these.
 FPS_SLICE_SECONDS = 0.5
 FPS_SLICES = 5
-# Both must fit into one message (`ipc.MAX_MESSAGE_BYTES`); worker.log has the rest.
-MAX_SENTENCE = 400
-MAX_TRACEBACK = 1_200
 
 
 class StopTraining(BaseException):
@@ -378,14 +374,6 @@ class _LatestMetrics(KVWriter):
 
     def close(self) -> None:
         """Nothing is open."""
-
-
-def describe_error(error: BaseException) -> tuple[str, str]:
-    """Return one sentence about an error, and the end of its traceback."""
-    said = str(error).split("\n")[0]
-    sentence = f"{type(error).__name__}: {said}" if said else type(error).__name__
-    excerpt = "".join(traceback.format_exception(error))
-    return sentence[:MAX_SENTENCE], excerpt[-MAX_TRACEBACK:]
 
 
 def _optimizers(policy: Any) -> list[torch.optim.Optimizer]:

@@ -13,11 +13,12 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-from stable_baselines3.common.logger import CSVOutputFormat
+from typing import TYPE_CHECKING, Any
 
 from tetris_widget.run_directory import EPISODE_COLUMNS, RunDirectory, to_json
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.logger import CSVOutputFormat
 
 Message = dict[str, Any]
 JOURNALLED = ("status", "info", "error", "evaluation", "command")
@@ -123,6 +124,9 @@ class Journal:
             return
         self._progress_due = now + PROGRESS_SECONDS
         if self._progress is None:
+            # Not before: what fails to be imported is journalled, too.
+            from stable_baselines3.common.logger import CSVOutputFormat
+
             self._progress = CSVOutputFormat(str(self._run.progress_file))
         last = metrics[-1]
         row = {key: last[key] for key in ("timesteps", "elapsed", "fps", "episodes")}

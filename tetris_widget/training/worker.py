@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import os
 import queue
 import signal
@@ -16,16 +17,16 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tetris_widget.config import TrainingConfig
 from tetris_widget.ipc import BatchQueue, SharedEvent
 from tetris_widget.run_directory import RunDirectory
-
-if TYPE_CHECKING:
-    from tetris_widget.training.outbox import Outbox
+from tetris_widget.training.journal import Journal
+from tetris_widget.training.outbox import Outbox
 
 Message = dict[str, Any]
 
@@ -36,8 +37,9 @@ GOODBYE_SECONDS = 2.0
 MAX_LOG_BYTES = 10_000_000
 LOG_CHECK_SECONDS = 5.0
 
-# What takes most of a cold start.
-LOADING = "loading torch and Stable-Baselines3"
+# Both must fit into one message (`ipc.MAX_MESSAGE_BYTES`); worker.log has the rest.
+MAX_SENTENCE = 400
+MAX_TRACEBACK = 1_200
 
 
 class Worker:
@@ -58,6 +60,7 @@ class Worker:
         self._commands: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._reason: str | None = None
         self._outbox: Outbox | None = None
+        self._is_loaded = False
         self._log = _Log()
 
     def main(self, job: Message) -> int:
@@ -68,7 +71,6 @@ class Worker:
         """
         self._isolate()
         if "warm" in job:
-            self._report("warming", detail=LOADING)
             try:
                 self._warm_up()
             except Exception as error:
@@ -79,8 +81,6 @@ class Worker:
             if started is None:
                 return 0
             job = started
-        else:
-            self._report("starting", detail=LOADING)
         return self._run(job)
 
     # Around the run
@@ -118,7 +118,23 @@ class Worker:
         while True:
             self._commands.put(self._command_queue.get())
 
+    def _load(self, state: str) -> None:
+        """Import what a run needs, in `state`; that takes most of a cold start."""
+        if self._is_loaded:
+            return
+        self._report(state, detail="loading torch and Stable-Baselines3")
+        # Modules are no garbage: looking for some costs a seventh of the time here,
+        # and a tenth of a second every now and then in the run.
+        gc.disable()
+        try:
+            import tetris_widget.training.session  # noqa: F401
+        finally:
+            gc.freeze()
+            gc.enable()
+        self._is_loaded = True
+
     def _warm_up(self) -> None:
+        self._load("warming")
         from tetris_widget.training.policies import warm_up
 
         self._report("warming", detail="compiling the game")
@@ -137,13 +153,11 @@ class Worker:
     def _run(self, job: Message) -> int:
         run = RunDirectory(job["run_path"])
         self._log.move_to(run)
-        from tetris_widget.training.journal import Journal
-
         self._outbox = self._new_outbox(run.run_id)
-        journal = Journal(run, self._warn)
-        self._outbox.journal = journal
-        self._report("starting", detail="building the environments and the model")
+        self._outbox.journal = Journal(run, self._warn)
         try:
+            self._load("starting")
+            self._report("starting", detail="building the environments and the model")
             from tetris_widget.training.session import TrainingSession
 
             session = TrainingSession(
@@ -161,9 +175,7 @@ class Worker:
         return 0
 
     def _fail(self, error: BaseException, run: RunDirectory | None) -> int:
-        from tetris_widget.training.callback import describe_error
-
-        sentence, excerpt = describe_error(error)
+        sentence, excerpt = _describe(error)
         print(excerpt, file=sys.stderr, flush=True)
         outbox = self._outbox or self._new_outbox(None)
         outbox.put(
@@ -211,9 +223,15 @@ class Worker:
             )
 
     def _new_outbox(self, run_id: str | None) -> Outbox:
-        from tetris_widget.training.outbox import Outbox
-
         return Outbox(self._metrics_queue, run_id, None)
+
+
+def _describe(error: BaseException) -> tuple[str, str]:
+    """Return one sentence about an error, and the end of its traceback."""
+    said = str(error).split("\n")[0]
+    sentence = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    excerpt = "".join(traceback.format_exception(error))
+    return sentence[:MAX_SENTENCE], excerpt[-MAX_TRACEBACK:]
 
 
 class _Log:
