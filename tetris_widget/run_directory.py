@@ -84,6 +84,17 @@ class RunDirectory:
         run.write_state("starting", seed=config.seed, versions=versions())
         return run
 
+    def reopen(self, config: TrainingConfig) -> None:
+        """Make ready for going on with the run, by this configuration.
+
+        Raises:
+            RunBusyError: another process writes to the directory.
+            OSError: it cannot be written.
+        """
+        with self.lock():
+            write_atomically(self.config_file, to_json(config.to_dict(), indent=2))
+            self.write_state("starting", reason=None, resumed_with=versions())
+
     @property
     def run_id(self) -> str:
         """The directory's own name."""
@@ -457,7 +468,7 @@ def _sync_directory(path: Path) -> None:
 def _cut(
     path: Path, is_after: Callable[[list[str], list[str]], bool], to: Path
 ) -> None:
-    """Move the last rows of a table, those `is_after` or torn, to the directory `to`."""
+    """Move a table's last rows, those `is_after` or torn, to the directory `to`."""
     try:
         lines = path.read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
@@ -468,8 +479,9 @@ def _cut(
     for line in reversed(table[1:]):
         row = line.decode("utf-8", "replace").rstrip("\r\n").split(",")
         is_whole = line.endswith(b"\n") and len(row) == len(header)
-        if is_whole and not is_after(row, header):
-            break
+        with contextlib.suppress(ValueError):  # not a row either
+            if is_whole and not is_after(row, header):
+                break
         rest += len(line)
     if rest:
         kept = sum(map(len, lines)) - rest

@@ -7,6 +7,7 @@ messages travel, nor how they are read back (`run_directory`).
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from stable_baselines3.common.logger import CSVOutputFormat
 from tetris_widget.run_directory import EPISODE_COLUMNS, RunDirectory, to_json
 
 Message = dict[str, Any]
-JOURNALLED = ("status", "info", "error", "evaluation", "command")
+JOURNALLED = ("status", "info", "error", "evaluation", "command", "resume")
 PROGRESS_SECONDS = 1.0
 
 
@@ -33,7 +34,7 @@ class Journal:
         self._run = run
         self._warn = warn
         self._files: dict[Path, IO[str]] = {}
-        self._progress: CSVOutputFormat | None = None
+        self._progress: _ProgressFile | None = None
         self._progress_due = 0.0
         self._failed = False
         # Lines that a full disk refused, kept until it takes them again.
@@ -90,7 +91,7 @@ class Journal:
             return
         self._progress_due = now + PROGRESS_SECONDS
         if self._progress is None:
-            self._progress = CSVOutputFormat(str(self._run.progress_file))
+            self._progress = _ProgressFile(self._run.progress_file)
         last = metrics[-1]
         row = {key: last[key] for key in ("timesteps", "elapsed", "fps", "episodes")}
         row |= last["values"]
@@ -104,6 +105,19 @@ class Journal:
         self._failed = error is not None
 
 
+class _ProgressFile(CSVOutputFormat):
+    """SB3's progress.csv, gone on with where there is one: SB3 would empty it."""
+
+    def __init__(self, path: Path) -> None:
+        path.touch()
+        self.file = path.open("r+", encoding="utf-8")
+        self.keys = self.file.readline().rstrip("\n").split(",")
+        self.keys = [key for key in self.keys if key]
+        self.separator = ","
+        self.quotechar = '"'
+        self.file.seek(0, os.SEEK_END)
+
+
 def _monitor_header() -> str:
     start = to_json({"t_start": time.time(), "env_id": "tetris_widget"})
     return f"#{start}\n{','.join(EPISODE_COLUMNS)}\n"
@@ -112,7 +126,7 @@ def _monitor_header() -> str:
 def _episode_row(message: Message) -> str:
     lines = message["lines"]
     return (
-        f"{message['reward']:.6g},{message['length']},{message['elapsed']:.3f},"
+        f"{message['reward']},{message['length']},{message['elapsed']:.3f},"
         f"{message['episode']},{message['env']},"
         f"{'' if lines is None else lines},{message['timesteps']}\n"
     )
