@@ -33,6 +33,20 @@ POLICIES_BY_OBSERVATION: dict[str, tuple[str, ...]] = {
     "board": ("mlp", "cnn"),
 }
 MIN_SPEED, MAX_SPEED = 0.1, 1.0
+# What may be another when a run is resumed; all else made the run what it is.
+CHANGEABLE_ON_RESUME = (
+    "total_timesteps",
+    "view",
+    "speed",
+    "update_freq",
+    "board_update_freq",
+    "evaluation",
+    "evaluation_games",
+    "evaluation_max_pieces",
+    "evaluation_budget",
+    "checkpoint_seconds",
+    "run_dir",
+)
 
 
 class ConfigError(ValueError):
@@ -109,6 +123,13 @@ class TrainingConfig(BaseModel):
     evaluation_budget: float = Field(
         0.05, gt=0, le=0.5, title="Share of the time for evaluation"
     )
+    checkpoint_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=86_400,
+        title="Seconds between checkpoints",
+        description="longer where they would cost more than 1 % of the time",
+    )
     run_dir: str = Field(
         "runs", min_length=1, max_length=4096, title="Directory of the runs"
     )
@@ -165,6 +186,25 @@ class TrainingConfig(BaseModel):
     def replace(self, **changes: Any) -> TrainingConfig:
         """Return a validated copy with some fields changed."""
         return TrainingConfig(**{**self.to_dict(), **changes})
+
+    def for_resuming(self, changes: Mapping[str, Any]) -> TrainingConfig:
+        """Return a validated copy with changes that a run can be resumed with.
+
+        Raises:
+            ConfigError: a field cannot be another one than the run began with.
+        """
+        changed = TrainingConfig(**{**self.to_dict(), **changes})
+        refused = [
+            f"{name}: {_short(getattr(changed, name))} is refused; this run has "
+            f"{_short(getattr(self, name))}, and keeps it when it is resumed; what can "
+            f"be changed: {', '.join(CHANGEABLE_ON_RESUME)}"
+            for name in type(self).model_fields
+            if name not in CHANGEABLE_ON_RESUME
+            and getattr(changed, name) != getattr(self, name)
+        ]
+        if refused:
+            raise ConfigError("\n".join(refused))
+        return changed
 
     @classmethod
     def from_file(cls, path: str | Path) -> TrainingConfig:

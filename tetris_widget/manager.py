@@ -18,11 +18,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import Any
 
 from tetris_widget.config import TrainingConfig, check_speed
 from tetris_widget.ipc import BatchQueue, SharedEvent
-from tetris_widget.run_directory import RunDirectory
+from tetris_widget.run_directory import RunBusyError, RunDirectory, check_name
 
 Message = dict[str, Any]
 OnMessage = Callable[[Message], None]
@@ -91,27 +92,54 @@ class TrainingManager:
                 self._is_warm = True
                 self._spawn({"warm": True})
 
-    def start_training(self, config: TrainingConfig | Mapping[str, Any]) -> bool:
-        """Start a run; return False if one runs already.
+    def start_training(
+        self,
+        config: TrainingConfig | Mapping[str, Any],
+        resume: RunDirectory | str | Path | None = None,
+        checkpoint: str | None = None,
+    ) -> bool:
+        """Start a run, or go on with one; return False if one runs already.
 
-        When the run's directory cannot be written the result is False too, and `status`
-        is `failed` with the reason in `get_status()`.
+        When the run's directory cannot be written, or another process writes to it, the
+        result is False too, and `status` is `failed` with the reason in `get_status()`.
+
+        Args:
+            config: of a new run. Of a run that is resumed: what is to be different,
+                for example `{"total_timesteps": 5_000_000}`; `{}` changes nothing.
+            resume: the run to go on with, in the same directory, from its newest
+                checkpoint.
+            checkpoint: the name of another checkpoint of it.
 
         Raises:
-            ConfigError: `config` is a mapping that makes no valid TrainingConfig.
+            ConfigError: `config` is a mapping that makes no valid TrainingConfig;
+                `resume` is not the directory of a run, or cannot go on with `config`.
         """
-        if not isinstance(config, TrainingConfig):
-            config = TrainingConfig(**config)
+        job: Message = {}
+        if resume is None:
+            if not isinstance(config, TrainingConfig):
+                config = TrainingConfig(**config)
+        else:
+            run = resume if isinstance(resume, RunDirectory) else RunDirectory(resume)
+            changes = config if isinstance(config, Mapping) else config.to_dict()
+            config = run.config().for_resuming(changes)
+            job["resume"] = {"checkpoint": checkpoint}
         with self._lock:
             if self.is_running():
                 return False
             try:
-                self._run = RunDirectory.create(config)
+                if resume is None:
+                    self._run = RunDirectory.create(config)
+                else:
+                    self._run = run
+                    run.reopen(config)
             except OSError as error:
                 self._run = None
                 self._finish("failed", f"cannot write to {config.run_dir}: {error}")
+            except RunBusyError as error:
+                self._run = None
+                self._finish("failed", str(error))
             else:
-                self._begin(config, self._run)
+                self._begin(config, self._run, job)
                 return True
         self._tell_end()
         return False
@@ -156,6 +184,14 @@ class TrainingManager:
             ladder.join(timeout)
 
     # Steering
+
+    def save_checkpoint(self, name: str) -> None:
+        """Keep the run as it is now as a checkpoint of this name; an `info` says so.
+
+        Raises:
+            ValueError: no file can be called so.
+        """
+        self._command({"command": "save_checkpoint", "name": check_name(name)})
 
     def pause_training(self) -> bool:
         """Pause; False unless running and not paused yet."""
@@ -229,8 +265,8 @@ class TrainingManager:
         # A dead process must not keep the kernel from ending.
         self.command_queue.cancel_join_thread()
 
-    def _begin(self, config: TrainingConfig, run: RunDirectory) -> None:
-        job = {"config": config.to_dict(), "run_path": str(run.path)}
+    def _begin(self, config: TrainingConfig, run: RunDirectory, job: Message) -> None:
+        job = {"config": config.to_dict(), "run_path": str(run.path), **job}
         self._ended.clear()
         self._reason = None
         self.status = "running"

@@ -7,17 +7,20 @@ or who watches; the writing while training is `training.journal`'s.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import math
 import os
 import platform
 import secrets
 import time
+import unicodedata
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from tetris_widget.config import TrainingConfig
 
@@ -34,6 +37,26 @@ PACKAGES = (
     "numpy",
     "numba",
 )
+# In any alphabet, with what is put after it, within the 255 bytes of a file name.
+MAX_NAME = 50
+PUNCTUATION = " .,+=()-_"
+LOCK_SECONDS = 0.05
+# Answers of file systems that have no locks (some network and cloud drives).
+_NO_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL)
+
+
+class RunBusyError(RuntimeError):
+    """A run directory that another process writes to.
+
+    Attributes:
+        pid: of that process; 0 if unknown.
+    """
+
+    def __init__(self, path: Path, pid: int | None) -> None:
+        self.pid = pid or 0
+        super().__init__(
+            f"{path} is in use by process {pid or 'unknown'}; stop that run first"
+        )
 
 
 class RunDirectory:
@@ -58,8 +81,19 @@ class RunDirectory:
         run = cls(parent / f"{stamp}_{secrets.token_hex(2)}")
         run.path.mkdir(parents=True)
         write_atomically(run.config_file, to_json(config.to_dict(), indent=2))
-        run.write_state("starting", seed=config.seed, versions=_versions())
+        run.write_state("starting", seed=config.seed, versions=versions())
         return run
+
+    def reopen(self, config: TrainingConfig) -> None:
+        """Make ready for going on with the run, by this configuration.
+
+        Raises:
+            RunBusyError: another process writes to the directory.
+            OSError: it cannot be written.
+        """
+        with self.lock():
+            write_atomically(self.config_file, to_json(config.to_dict(), indent=2))
+            self.write_state("starting", reason=None, resumed_with=versions())
 
     @property
     def run_id(self) -> str:
@@ -105,6 +139,43 @@ class RunDirectory:
     def last_model_file(self) -> Path:
         """The model as it was when the run ended; it need not exist yet."""
         return self.path / "checkpoints" / "last.zip"
+
+    @property
+    def best_evaluated_model_file(self) -> Path:
+        """The model with the best evaluation so far; it need not exist yet."""
+        return self.path / "best_eval" / "model.zip"
+
+    @property
+    def lock_file(self) -> Path:
+        """Locked by the process that writes to the directory; it names its pid."""
+        return self.path / "run.lock"
+
+    @property
+    def superseded_directory(self) -> Path:
+        """What happened after a checkpoint that the run then resumed from."""
+        return self.path / "superseded"
+
+    def checkpoint_file(self, timesteps: int) -> Path:
+        """The checkpoint taken after so many timesteps; it need not exist."""
+        return self.path / "checkpoints" / f"checkpoint-{timesteps:012d}.zip"
+
+    def named_checkpoint_file(self, name: str) -> Path:
+        """The checkpoint that a person named; it need not exist.
+
+        Raises:
+            ValueError: `name` is none for a file, see `check_name`.
+        """
+        return self.path / "checkpoints" / "named" / f"{check_name(name)}.zip"
+
+    def checkpoints(self) -> list[Path]:
+        """Return the checkpoints that nobody named, the newest first."""
+        found = self.path.joinpath("checkpoints").glob("checkpoint-*.zip")
+        return sorted(found, reverse=True)
+
+    def named_checkpoints(self) -> list[str]:
+        """Return the names of the named checkpoints."""
+        found = self.path.joinpath("checkpoints", "named").glob("*.zip")
+        return sorted(path.stem for path in found)
 
     def config(self) -> TrainingConfig:
         """Return the configuration that the run was started with."""
@@ -172,10 +243,98 @@ class RunDirectory:
         """Return the evaluations: timesteps, elapsed, mean_lines, lower, upper, …."""
         import pandas as pd
 
-        rows = [entry for entry in self.journal() if entry["type"] == "evaluation"]
+        rows = [
+            entry
+            for entry in without_superseded(self.journal())
+            if entry["type"] == "evaluation"
+        ]
         columns = "timesteps elapsed mean_lines lower upper games finished max_lines"
         frame = pd.DataFrame(rows, columns=columns.split())
         return frame
+
+    def holder(self) -> int | None:
+        """Return the pid of the process that writes to the directory now, if any."""
+        if not self.lock_file.exists():
+            return None
+        try:
+            with self._locked():
+                return None
+        except RunBusyError as error:
+            return error.pid
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only writer of this directory.
+
+        The system unlocks it when the process ends, however that happens; so the lock
+        of a dead process is nobody's. File systems without locks have none.
+
+        Raises:
+            RunBusyError: another process has it; the message names its pid.
+            OSError: the lock cannot be made.
+        """
+        with self._locked() as descriptor:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            yield
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[int]:
+        import fcntl
+
+        descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
+        # Somebody who only asks for the holder has it for an instant.
+        until = time.monotonic() + LOCK_SECONDS
+        try:
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    if time.monotonic() > until:
+                        raise RunBusyError(self.path, _pid_in(self.lock_file)) from None
+                    time.sleep(LOCK_SECONDS / 10)
+                except OSError as error:
+                    if error.errno not in _NO_LOCKS:
+                        raise
+                    break
+                else:
+                    break
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def rewind(self, timesteps: int, episodes: int) -> None:
+        """Make the tables end at a checkpoint, so that the run can go on from there.
+
+        What comes after it is kept in `superseded/`. The journal keeps everything: an
+        entry `resume` in it says what is superseded (see `without_superseded`). Call it
+        as the only writer.
+
+        Args:
+            timesteps: of the checkpoint.
+            episodes: finished until then.
+
+        Raises:
+            OSError: it cannot be written; nothing is lost.
+        """
+        stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+        to = self.superseded_directory / f"{stamp}_{secrets.token_hex(2)}"
+        column = EPISODE_COLUMNS.index("episode")
+        _cut(self.monitor_file, lambda row, _: int(row[column]) > episodes, to)
+        _cut(
+            self.progress_file,
+            lambda row, header: int(row[header.index("timesteps")]) > timesteps,
+            to,
+        )
+        for path in self.checkpoints():
+            if path > self.checkpoint_file(timesteps):
+                to.mkdir(parents=True, exist_ok=True)
+                path.replace(to / path.name)
+
+    def remove_leftovers(self) -> None:
+        """Delete what a writer that was killed left half done."""
+        for path in self.path.rglob("*.tmp.*"):
+            path.unlink(missing_ok=True)
 
     def _read_csv(self, path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         import pandas as pd
@@ -193,18 +352,67 @@ def write_atomically(path: Path, data: str | bytes) -> None:
     Raises:
         OSError: it cannot be written; the old file is unharmed.
     """
+    with atomic_file(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file, to write and read, that takes the place of `path` when it is whole.
+
+    Raises:
+        OSError: it cannot be written; the old file is unharmed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
-    raw = data.encode() if isinstance(data, str) else data
     try:
-        with temporary.open("wb") as file:
-            file.write(raw)
+        with temporary.open("w+b") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError:
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    _sync_directory(path.parent)
+
+
+def check_name(name: Any) -> str:
+    """Return `name` in Unicode's normal form, if a file can be called so anywhere.
+
+    Raises:
+        ValueError: it cannot; the message says what is allowed.
+    """
+    text = unicodedata.normalize("NFC", name) if isinstance(name, str) else ""
+    # Letters, the marks that belong to them, and numbers.
+    kinds = [unicodedata.category(one)[0] for one in text]
+    are_fit = [
+        kind in "LMN" or one in PUNCTUATION
+        for kind, one in zip(kinds, text, strict=True)
+    ]
+    if (
+        not 1 <= len(text) <= MAX_NAME
+        or not all(are_fit)
+        or kinds[0] not in "LN"
+        or text[-1] in ". "
+    ):
+        raise ValueError(
+            f"name: {name!r:.120} is refused; allowed: 1 to {MAX_NAME} letters, digits "
+            f"and {' '.join(PUNCTUATION.split())}, with spaces between, beginning with "
+            "a letter or a digit, and not ending with a dot"
+        )
+    return text
+
+
+def without_superseded(entries: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a journal's entries without those that a resume took back."""
+    kept: list[dict[str, Any]] = []
+    for entry in entries:
+        if entry["type"] == "resume":
+            last = entry["timesteps"]
+            kept = [one for one in kept if (one.get("timesteps") or 0) <= last]
+        kept.append(entry)
+    return kept
 
 
 def to_jsonable(value: Any) -> Any:
@@ -227,7 +435,8 @@ def to_json(value: Any, indent: int | None = None) -> str:
     return json.dumps(to_jsonable(value), indent=indent, ensure_ascii=False)
 
 
-def _versions() -> dict[str, str | None]:
+def versions() -> dict[str, str | None]:
+    """Return the versions of all that a run's numbers depend on."""
     found: dict[str, str | None] = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -235,3 +444,46 @@ def _versions() -> dict[str, str | None]:
         except PackageNotFoundError:
             found[name] = None
     return found
+
+
+def _pid_in(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def _sync_directory(path: Path) -> None:
+    """Make the name of a new file as durable as the file."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _cut(
+    path: Path, is_after: Callable[[list[str], list[str]], bool], to: Path
+) -> None:
+    """Move a table's last rows, those `is_after` or torn, to the directory `to`."""
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return
+    table = [line for line in lines if not line.startswith(b"#")]
+    header = table[0].decode("utf-8", "replace").rstrip().split(",") if table else []
+    rest = 0
+    for line in reversed(table[1:]):
+        row = line.decode("utf-8", "replace").rstrip("\r\n").split(",")
+        is_whole = line.endswith(b"\n") and len(row) == len(header)
+        with contextlib.suppress(ValueError):  # not a row either
+            if is_whole and not is_after(row, header):
+                break
+        rest += len(line)
+    if rest:
+        kept = sum(map(len, lines)) - rest
+        write_atomically(to / path.name, b"".join(lines)[kept:])
+        os.truncate(path, kept)

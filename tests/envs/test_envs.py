@@ -8,6 +8,8 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env as gymnasium_check
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
 from tetris_widget.envs import ENV_ID, TetrisEnv, TetrisVecEnv
@@ -116,6 +118,98 @@ def test_masks_are_what_maskable_ppo_asks_for() -> None:
     single = TetrisEnv()
     observation, _ = single.reset(seed=0)
     assert np.array_equal(single.action_masks(), observation[:-1, -1] > 0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    observation=st.sampled_from(OBSERVATIONS),
+    before=st.integers(0, 30),
+    after=st.integers(1, 30),
+    max_pieces=st.one_of(st.none(), st.integers(1, 20)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_many_games_go_on_from_a_state_bit_for_bit(
+    observation: str, before: int, after: int, max_pieces: int | None, seed: int
+) -> None:
+    options: Any = {"rows": 8, "columns": 5, "observation": observation}
+    vec = TetrisVecEnv(3, max_pieces=max_pieces, seed=seed, **options)
+    vec.reset()
+    rng = np.random.default_rng(seed)
+    for _ in range(before):
+        vec.step(rng.integers(0, 20, 3))
+    taken = vec.get_state()
+    actions = rng.integers(0, 20, (after, 3))
+    straight = [_copied(vec.step(action)) for action in actions]
+    elsewhere = TetrisVecEnv(3, max_pieces=max_pieces, seed=0, **options)
+    for other in (vec, elsewhere):
+        other.set_state(taken)
+        again = [_copied(other.step(action)) for action in actions]
+        np.testing.assert_equal(again, straight)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    before=st.integers(0, 30),
+    after=st.integers(1, 30),
+    max_pieces=st.one_of(st.none(), st.integers(1, 20)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_one_game_goes_on_from_a_state_bit_for_bit(
+    before: int, after: int, max_pieces: int | None, seed: int
+) -> None:
+    def play(env: TetrisEnv, actions: Any) -> list[Any]:
+        seen = []
+        for action in actions:
+            step = env.step(action)
+            seen.append((step, env.render().copy()))
+            if step[2] or step[3]:
+                seen.append(env.reset())
+        return seen
+
+    options: Any = {"rows": 8, "columns": 5, "max_pieces": max_pieces}
+    env = TetrisEnv(render_mode="rgb_array", **options)
+    env.reset(seed=seed)
+    rng = np.random.default_rng(seed)
+    play(env, rng.integers(0, 20, before))
+    env.step(np.int64(0))  # may end the game, before it is reset
+    taken = env.get_state()
+    actions = rng.integers(0, 20, after)
+    picture = env.render().copy()
+    straight = [env.reset(), play(env, actions)]
+    elsewhere = TetrisEnv(render_mode="rgb_array", **options)
+    for other in (env, elsewhere):
+        other.set_state(taken)
+        assert np.array_equal(other.render(), picture)
+        np.testing.assert_equal([other.reset(), play(other, actions)], straight)
+
+
+def test_a_seed_that_waits_for_the_reset_is_in_the_state() -> None:
+    vec, other = TetrisVecEnv(2, seed=0), TetrisVecEnv(2, seed=0)
+    vec.seed(7)
+    other.set_state(vec.get_state())
+    assert np.array_equal(vec.reset(), other.reset())
+    other.set_state(TetrisVecEnv(2, seed=0).get_state())
+    assert other._seeds == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("env", "field"), [(TetrisVecEnv(2), "seed"), (TetrisEnv(), "has_ended")]
+)
+def test_what_is_no_state_of_an_env_is_refused(env: Any, field: str) -> None:
+    env.reset()
+    before = env.get_state()
+    with pytest.raises(ValueError, match=f"{field}: is missing"):
+        env.set_state({})
+    with pytest.raises(ValueError, match="state: int"):
+        env.set_state(3)
+    with pytest.raises(ValueError, match="queue: is missing"):
+        env.set_state({name: before[name] for name in before if name != "queue"})
+    np.testing.assert_equal(env.get_state(), before)
+
+
+def _copied(step: Any) -> Any:
+    observations, rewards, dones, infos = step
+    return observations.copy(), rewards, dones, infos
 
 
 def test_it_renders() -> None:

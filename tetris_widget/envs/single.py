@@ -17,6 +17,7 @@ from tetris_widget.envs.observations import Observer, observation_space
 from tetris_widget.envs.vec import move_frame
 from tetris_widget.game import Games
 from tetris_widget.game.render import to_ansi, to_rgb
+from tetris_widget.game.state import Field, State, split, take
 
 Observation = NDArray[np.float32]
 
@@ -102,6 +103,23 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
     def action_masks(self) -> NDArray[np.bool_]:
         """Return which actions are legal: (4 × columns,) bool."""
         return self.games.mask()[0]  # type: ignore[no-any-return]
+
+    def get_state(self) -> State:
+        """Return everything between two steps, generators included, as copies."""
+        return self.games.get_state() | take(self._fields())
+
+    def set_state(self, state: State) -> None:
+        """Go on from a state that an env like this was in, bit for bit.
+
+        Raises:
+            ValueError: it is not one; the message names the field; nothing is changed.
+        """
+        own, games = split(state, self._fields())
+        self.games.set_state(games)
+        self._has_ended = bool(own["has_ended"])
+
+    def _fields(self) -> dict[str, Field]:
+        return {"has_ended": Field(np.array(self._has_ended))}
 
     def render(self) -> Any:
         """Return the board as coloured text or as an (h, w, 3) uint8 picture."""

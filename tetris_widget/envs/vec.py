@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 from tetris_widget.envs.observations import Observer, observation_space
 from tetris_widget.game import Games
 from tetris_widget.game.render import to_rgb
+from tetris_widget.game.state import Field, State, split, take
 
 Info = dict[str, Any]
 
@@ -91,6 +92,26 @@ class TetrisVecEnv(VecEnv):
     def action_masks(self) -> NDArray[np.bool_]:
         """Return which actions are legal: (n_envs, 4 × columns) bool."""
         return self.games.mask()
+
+    def get_state(self) -> State:
+        """Return everything between two steps, generators included, as copies."""
+        return self.games.get_state() | take(self._fields())
+
+    def set_state(self, state: State) -> None:
+        """Go on from a state that an env like this was in, bit for bit.
+
+        Raises:
+            ValueError: it is not one; the message names the field; nothing is changed.
+        """
+        own, games = split(state, self._fields())
+        self.games.set_state(games)
+        seed = int(own["seed"])
+        self._seeds = [None if seed < 0 else seed + i for i in range(self.num_envs)]
+
+    def _fields(self) -> dict[str, Field]:
+        # The seed that waits for the next reset; -1 is none.
+        seed = self._seeds[0]
+        return {"seed": Field(np.array(-1 if seed is None else seed), -1, 2**62)}
 
     def _observe(self) -> NDArray[np.float32]:
         return self._observer.observe(self.games.columns, self.games.piece)

@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tetris_widget.game import kernels, pieces
+from tetris_widget.game.state import Field, State, check, take
 
 MIN_SIZE, MAX_ROWS, MAX_COLUMNS = 4, 28, 12
 RANDOMIZERS = {"bag": kernels.BAG, "uniform": kernels.UNIFORM}
 N_PREVIEWS = 3
 _WORD = 2**64 - 1
+_COUNT = 2**62
 
 
 class Games:
@@ -155,6 +157,25 @@ class Games:
         )
         self._paint()
 
+    def get_state(self) -> State:
+        """Return everything that the games are, generators included, as copies."""
+        return take(self._fields())
+
+    def set_state(self, state: State) -> None:
+        """Go on from a state that games like these were in, bit for bit.
+
+        Raises:
+            ValueError: it is not a state of so many games of this size and these rules;
+                the message names the field; nothing is changed.
+        """
+        values = check(state, self._fields())
+        # What these show may still be in somebody's hands.
+        self.before, self.after = self.before.copy(), self.after.copy()
+        for name, field in self._fields().items():
+            field.array[...] = values[name]
+        self.placed = int(values["placed"])
+        self.shown = [piece for piece in values["shown"].tolist() if piece]
+
     def mask(self) -> NDArray[np.bool_]:
         """Return which actions are legal: (n, 4 × columns) bool."""
         out = np.empty((len(self), self.n_actions), np.bool_)
@@ -171,6 +192,37 @@ class Games:
             return 0
         height = int(pieces.HEIGHTS[self.placed, rotation])
         return int(self.rows - row - height)
+
+    def _fields(self) -> dict[str, Field]:
+        """The arrays of a state; what isn't an array is a copy of it."""
+        bits, n_pieces = 2**self.rows - 1, pieces.N_PIECES
+        shown = np.zeros(N_PREVIEWS, np.int64)
+        shown[: len(self.shown)] = self.shown
+        limit = self.max_pieces or 0
+        return {
+            "rows": Field(np.array(self.rows), self.rows, self.rows),
+            "randomizer": Field(
+                np.array(self.randomizer), self.randomizer, self.randomizer
+            ),
+            "max_pieces": Field(np.array(limit), limit, limit),
+            "columns": Field(self.columns, 0, bits),
+            "queue": Field(self._queue, 1, n_pieces),
+            "position": Field(self._position, 0, n_pieces - 1),
+            "rng": Field(self._rng, 1, _WORD),
+            "lines": Field(self.lines, 0, _COUNT),
+            "pieces": Field(self.pieces, 0, _COUNT),
+            "cells": Field(self.cells, 0, n_pieces),
+            "placed": Field(np.array(self.placed), 0, n_pieces),
+            "shown": Field(shown, 0, n_pieces),
+            "before": Field(self.before, 0, n_pieces),
+            "after": Field(self.after, 0, n_pieces),
+            "moves": Field(self.moves, kernels.NOT_LEGAL, MAX_ROWS),
+            "final": Field(self.final, 0, _COUNT),
+            "terminated": Field(self.terminated),
+            "truncated": Field(self.truncated),
+            "final_columns": Field(self.final_columns, 0, bits),
+            "final_piece": Field(self.final_piece, 0, n_pieces),
+        }
 
     def _paint(self) -> None:
         """Follow game 0's last move in `cells`."""

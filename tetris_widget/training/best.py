@@ -1,39 +1,97 @@
 """Saves models so that a crash leaves the old one or the new one, never neither.
 
-Owns the atomic write and the metadata that travels inside the zip. Deliberately doesn't
-know when a model is worth saving.
+Owns the form of a model's file: SB3's own zip, which plain SB3 loads, with the metadata
+inside. Deliberately doesn't know when a model is worth saving.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.save_util import save_to_zip_file
 
 from tetris_widget.run_directory import to_json, write_atomically
 
 METADATA_NAME = "metadata.json"
+# What `load` makes anew, or what belongs to the run rather than to the model.
+NOT_THE_MODELS = ("_last_obs", "_last_episode_starts", "_last_original_obs")
 
 
-def save_model(model: BaseAlgorithm, path: Path, metadata: dict[str, Any]) -> None:
+def save_model(
+    model: BaseAlgorithm,
+    path: Path,
+    metadata: dict[str, Any],
+    parameters: Mapping[str, Any] | None = None,
+) -> None:
     """Write `model` to `path`, and `metadata` into the zip and beside it.
 
     SB3's own `save` truncates the file first, so that a kill loses both models. The
     copy of the metadata in the zip (which SB3's `load` ignores) is the truth; the file
     beside it names the zip it belongs to by `sha256`.
 
+    Args:
+        model: to be saved.
+        path: of the zip.
+        metadata: plain values.
+        parameters: in place of the model's own, as its `get_parameters` gives them.
+
     Raises:
         OSError: it cannot be written; what was there before is unharmed.
     """
     buffer = io.BytesIO()
-    model.save(buffer)
+    write_sb3(buffer, model, parameters or model.get_parameters(), {})
     with zipfile.ZipFile(buffer, "a") as archive:
         archive.writestr(METADATA_NAME, to_json(metadata, indent=2))
     data = buffer.getvalue()
     write_atomically(path, data)
     beside = {**metadata, "sha256": hashlib.sha256(data).hexdigest()}
     write_atomically(path.parent / METADATA_NAME, to_json(beside, indent=2))
+
+
+def read_metadata(path: Path) -> dict[str, Any] | None:
+    """Return the metadata inside a model's zip; None if there is no whole model."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                return None
+            metadata = json.loads(archive.read(METADATA_NAME))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return metadata if isinstance(metadata, dict) else None
+
+
+def write_sb3(
+    file: IO[bytes],
+    model: BaseAlgorithm,
+    parameters: Mapping[str, Any],
+    attributes: Mapping[str, Any],
+) -> None:
+    """Write what `model.save` does, with other parameters and attributes.
+
+    Args:
+        file: to be written, and read, from its beginning.
+        model: to be saved.
+        parameters: as its `get_parameters` gives them.
+        attributes: take the place of the model's own.
+    """
+    kinds, variables = model._get_torch_save_params()
+    excluded = {
+        *model._excluded_save_params(),
+        *NOT_THE_MODELS,
+        *(name.split(".")[0] for name in (*kinds, *variables)),
+    }
+    data = {name: v for name, v in vars(model).items() if name not in excluded}
+    buffer: Any = file
+    save_to_zip_file(
+        buffer,
+        data={**data, **attributes},
+        params=dict(parameters),
+        pytorch_variables={name: getattr(model, name) for name in variables},
+    )

@@ -21,7 +21,7 @@ from stable_baselines3.common.logger import KVWriter, Logger
 
 from tetris_widget.config import check_speed, step_delay
 from tetris_widget.run_directory import to_jsonable
-from tetris_widget.training.best import save_model
+from tetris_widget.training.best import read_metadata, save_model
 
 Message = dict[str, Any]
 
@@ -66,7 +66,12 @@ class WebMetricsCallback(BaseCallback):
         raise_on_stop: leave a gradient update at once by `StopTraining`, which the
             caller of `learn()` must catch. False: stop at the next step.
         handlers: what each command does; more can be added.
+        acts_between_rollouts: stop, commands and pause wait for the end of a rollout,
+            which must be short, as an off-policy algorithm's are; what a checkpoint
+            takes is only then in order. A stop leaves by `StopTraining`.
+        has_stopped: whether a stop has ended the training.
         background: called at each control point while the run isn't paused.
+        on_pause: called at the beginning of each pause.
     """
 
     def __init__(
@@ -96,7 +101,10 @@ class WebMetricsCallback(BaseCallback):
         self.best_lines = 0
         self.raise_on_stop = False
         self.watch_cost: float | None = None
+        self.acts_between_rollouts = False
+        self.has_stopped = False
         self.background: list[Callable[[], None]] = []
+        self.on_pause: list[Callable[[], None]] = []
         self.handlers: dict[str, Callable[[Mapping[str, Any]], None]] = {
             "stop": self._on_stop_command,
             "set_mode": self._on_set_mode,
@@ -112,11 +120,29 @@ class WebMetricsCallback(BaseCallback):
         self._started_at = 0.0
         self._paused_seconds = 0.0
         self._fps_marks: deque[tuple[float, int]] = deque(maxlen=FPS_SLICES)
+        self._resumed: Message | None = None
+        self._best_lines_saved: int | None = None
 
     @property
     def elapsed(self) -> float:
         """Seconds since the training began, without pauses."""
         return time.perf_counter() - self._started_at - self._paused_seconds
+
+    def get_state(self) -> Message:
+        """Return the counters as plain values, and per-env accumulators as arrays."""
+        return {
+            "episode_count": self.episode_count,
+            "best_lines": self.best_lines,
+            "next_update": self._next_update,
+            "next_board": self._next_board,
+            "elapsed": self.elapsed,
+            "returns": self._returns.copy(),
+            "lengths": self._lengths.copy(),
+        }
+
+    def set_state(self, state: Message) -> None:
+        """Let the next `learn()` go on counting where `get_state` was called."""
+        self._resumed = state
 
     # SB3's hooks
 
@@ -128,8 +154,10 @@ class WebMetricsCallback(BaseCallback):
         self._paused_seconds = 0.0
         self._next_update = self.num_timesteps + self.update_freq
         self._next_board = self.num_timesteps + self.board_update_freq
+        self.has_stopped = False
+        self._go_on()
         self._fps_marks.clear()
-        self._fps_marks.append((0.0, self.num_timesteps))
+        self._fps_marks.append((self.elapsed, self.num_timesteps))
         logger: Logger = self.model.logger
         logger.output_formats.append(self._metrics)
         # No callback fires inside `train()`, which can take seconds; optimizers do.
@@ -138,8 +166,24 @@ class WebMetricsCallback(BaseCallback):
             self._hooks.append(hook)
         self._send_status("running")
 
+    def _go_on(self) -> None:
+        if self._resumed is None:
+            return
+        state, self._resumed = self._resumed, None
+        self.episode_count = state["episode_count"]
+        self.best_lines = state["best_lines"]
+        self._next_update = state["next_update"]
+        self._next_board = state["next_board"]
+        self._started_at -= state["elapsed"]
+        self._returns[:] = state["returns"]
+        self._lengths[:] = state["lengths"]
+
+    def _on_rollout_start(self) -> None:
+        if self.acts_between_rollouts and not self._control_point():
+            raise StopTraining
+
     def _on_step(self) -> bool:
-        if not self._control_point():
+        if not self.acts_between_rollouts and not self._control_point():
             return False
         self._count_episodes()
         if self.visual_mode and self.num_timesteps >= self._next_board:
@@ -160,6 +204,8 @@ class WebMetricsCallback(BaseCallback):
         self._send_metrics()
 
     def _on_optimizer_step(self, *_: Any) -> None:
+        if self.acts_between_rollouts:
+            return
         if not self._control_point() and self.raise_on_stop:
             raise StopTraining
 
@@ -167,11 +213,11 @@ class WebMetricsCallback(BaseCallback):
 
     def _control_point(self) -> bool:
         """Stop? Commands. Pause. Stop? Return whether to go on."""
+        if not self._is_stopped():
+            self._process_commands()
+            self._wait_while_paused()
         if self._is_stopped():
-            return False
-        self._process_commands()
-        self._wait_while_paused()
-        if self._is_stopped():
+            self.has_stopped = True
             return False
         for work in self.background:
             work()
@@ -188,6 +234,8 @@ class WebMetricsCallback(BaseCallback):
         since = time.perf_counter()
         self._send_metrics()
         self._send_status("paused")
+        for work in self.on_pause:
+            work()
         while not self.pause_event.wait(SLICE_SECONDS) and not self._is_stopped():
             self._process_commands()
         self._paused_seconds += time.perf_counter() - since
@@ -278,10 +326,21 @@ class WebMetricsCallback(BaseCallback):
         _append_bounded(self.episode_lines, lines)
         if lines > self.best_lines:
             self.best_lines = lines
-            self._save_best_model(lines, reward)
+            # Another run, or this one before it resumed, may have left a better one.
+            if self._best_lines_saved is None:
+                saved = read_metadata(self._best_model_file) or {}
+                self._best_lines_saved = int(saved.get("best_lines", 0))
+            if lines >= self._best_lines_saved:
+                self._save_best_model(lines, reward)
+            else:
+                self._tell_best(f"best/ keeps its model of {self._best_lines_saved:,}")
+
+    @property
+    def _best_model_file(self) -> Path:
+        return self.checkpoint_dir / "best" / "model.zip"
 
     def _save_best_model(self, lines: int, reward: float) -> None:
-        path = self.checkpoint_dir / "best" / "model.zip"
+        path = self._best_model_file
         metadata = to_jsonable(
             {
                 "best_lines": lines,
@@ -298,11 +357,15 @@ class WebMetricsCallback(BaseCallback):
             reason = error.strerror or error
             self.warn(f"could not save the best model: {reason}")
             return
+        self._best_lines_saved = lines
+        self._tell_best(f"saved to best/{path.name}")
+
+    def _tell_best(self, where: str) -> None:
         self.send(
             "info",
             kind="best",
-            text=f"new best: {lines:,} lines in one game, saved to best/{path.name}",
-            best_lines=lines,
+            text=f"new best: {self.best_lines:,} lines in one game, {where}",
+            best_lines=self.best_lines,
             episode=self.episode_count,
         )
 

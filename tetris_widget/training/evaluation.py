@@ -22,6 +22,8 @@ from tetris_widget.training.policies import linear_weights
 
 # Evaluation games never share a seed with training's (seed + env).
 SEED_OFFSET = 1_000_000_007
+# Nor do the games by which the best model is chosen, the same for every candidate.
+CONTEST_OFFSET = 3_000_000_019
 # Greedy decisions per second that a call to the kernel counts on; slow machines
 # overrun their slice by little.
 DECISIONS_PER_SECOND = 100_000
@@ -57,7 +59,12 @@ class Evaluation:
 
 
 class Evaluator:
-    """Plays `evaluation_games` games of at most `evaluation_max_pieces` pieces each."""
+    """Plays `evaluation_games` games of at most `evaluation_max_pieces` pieces each.
+
+    Attributes:
+        seed: of the next evaluation's first game; all games have different ones.
+        is_busy: whether an evaluation has begun and isn't over.
+    """
 
     def __init__(self, config: TrainingConfig) -> None:
         self._config = config
@@ -66,20 +73,21 @@ class Evaluator:
         )
         self._over = np.zeros(config.evaluation_games, np.bool_)
         self._observer = Observer(config.observation, self._games)
-        self._seed = (config.seed or 0) + SEED_OFFSET
         self._weights: Any = None
         self._policy: Any = None
+        self.seed = (config.seed or 0) + SEED_OFFSET
         self.is_busy = False
 
     def begin(self, model: BaseAlgorithm) -> None:
         """Freeze the model's policy as it is now, and begin new games."""
         self._weights = linear_weights(model)
         self._policy = None if self._weights is not None else _frozen(model)
-        self._games.seed(self._seed)
-        self._seed += len(self._games)
-        self._games.reset()
-        self._over[:] = False
-        self.is_busy = True
+        self._begin_games(self.seed)
+        self.seed += len(self._games)
+
+    def begin_contest(self) -> None:
+        """Begin, with the policy of the last evaluation, the games of every contest."""
+        self._begin_games((self._config.seed or 0) + CONTEST_OFFSET)
 
     def advance(self, seconds: float) -> Evaluation | None:
         """Go on for about `seconds`; return the result when all games are over."""
@@ -89,6 +97,12 @@ class Evaluator:
                 return None
         self.is_busy = False
         return self._summarise()
+
+    def _begin_games(self, seed: int) -> None:
+        self._games.seed(seed)
+        self._games.reset()
+        self._over[:] = False
+        self.is_busy = True
 
     def _advance_once(self, seconds: float) -> bool:
         """Make some moves in every game; return False when there are none left."""

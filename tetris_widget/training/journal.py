@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from tetris_widget.run_directory import EPISODE_COLUMNS, RunDirectory, to_json
 
 if TYPE_CHECKING:
-    from stable_baselines3.common.logger import CSVOutputFormat
+    from tetris_widget.training.progress import ProgressFile
 
 Message = dict[str, Any]
-JOURNALLED = ("status", "info", "error", "evaluation", "command")
+JOURNALLED = ("status", "info", "error", "evaluation", "command", "resume")
 PROGRESS_SECONDS = 1.0
 # Lines of each file that wait for a disk to take them; older ones are lost then.
 MAX_UNWRITTEN = 20_000
@@ -40,7 +40,7 @@ class Journal:
         self._run = run
         self._warn = warn
         self._files: dict[Path, int] = {}
-        self._progress: CSVOutputFormat | None = None
+        self._progress: ProgressFile | None = None
         self._progress_due = 0.0
         self._failed = False
         # What a full disk refused, kept until it takes it again.
@@ -125,9 +125,9 @@ class Journal:
         self._progress_due = now + PROGRESS_SECONDS
         if self._progress is None:
             # Not before: what fails to be imported is journalled, too.
-            from stable_baselines3.common.logger import CSVOutputFormat
+            from tetris_widget.training.progress import ProgressFile
 
-            self._progress = CSVOutputFormat(str(self._run.progress_file))
+            self._progress = ProgressFile(self._run.progress_file)
         last = metrics[-1]
         row = {key: last[key] for key in ("timesteps", "elapsed", "fps", "episodes")}
         row |= last["values"]
@@ -151,7 +151,7 @@ def _monitor_header() -> str:
 def _episode_row(message: Message) -> str:
     lines = message["lines"]
     return (
-        f"{message['reward']:.6g},{message['length']},{message['elapsed']:.3f},"
+        f"{message['reward']},{message['length']},{message['elapsed']:.3f},"
         f"{message['episode']},{message['env']},"
         f"{'' if lines is None else lines},{message['timesteps']}\n"
     )

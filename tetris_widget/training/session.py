@@ -15,23 +15,52 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from tetris_widget.config import TrainingConfig, View, check_speed, moves_per_second
 from tetris_widget.envs import TetrisVecEnv
-from tetris_widget.run_directory import RunDirectory
-from tetris_widget.training.best import save_model
-from tetris_widget.training.callback import StopTraining, WebMetricsCallback
+from tetris_widget.run_directory import RunDirectory, to_jsonable
+from tetris_widget.training.best import read_metadata, save_model
+from tetris_widget.training.callback import (
+    MAX_EPISODES_KEPT,
+    StopTraining,
+    WebMetricsCallback,
+)
+from tetris_widget.training.checkpoint import (
+    Snapshot,
+    copy_parameters,
+    reports_of,
+    restore,
+)
+from tetris_widget.training.checkpointer import (
+    Checkpointer,
+    has_replay_buffer,
+    last_checkpoint,
+)
 from tetris_widget.training.display import DisplayGame
-from tetris_widget.training.evaluation import Evaluator
+from tetris_widget.training.evaluation import CONTEST_OFFSET, Evaluation, Evaluator
 from tetris_widget.training.policies import build_model
 
 # An evaluation runs in slices so short that nobody notices them.
 EVALUATION_SLICE_SECONDS = 0.004
 EVALUATION_SPACING_SECONDS = 0.5
 # Granted at the start, so that the first point does not wait for its budget.
-EVALUATION_ADVANCE_SECONDS = 0.03
+ADVANCE_SECONDS = 0.03
 WATCH_COST_WINDOW_SECONDS = 3.0
 
 
 class TrainingSession:
-    """A run that can be steered by commands and Events, and reports to a queue."""
+    """A run that can be steered by commands and Events, and reports to a queue.
+
+    Args:
+        config: of the run.
+        run: where it is kept; the caller is its only writer.
+        metrics_queue: takes what is reported.
+        command_queue: gives commands.
+        pause_event: set = run, cleared = pause.
+        stop_event: set = stop.
+        resume: go on from a checkpoint: the one that `checkpoint` names, or the newest
+            (None); without `resume` the run is new.
+
+    Raises:
+        CheckpointError: there is no checkpoint to go on from.
+    """
 
     def __init__(
         self,
@@ -41,9 +70,11 @@ class TrainingSession:
         command_queue: Any,
         pause_event: Any,
         stop_event: Any,
+        resume: Mapping[str, Any] | None = None,
     ) -> None:
         self._config = config
         self._run = run
+        self._metrics_queue = metrics_queue
         self._env = TetrisVecEnv(
             config.n_envs,
             rows=config.rows,
@@ -64,25 +95,78 @@ class TrainingSession:
             board_update_freq=config.board_update_freq,
         )
         self._callback.raise_on_stop = True
+        self._callback.acts_between_rollouts = has_replay_buffer(self._model)
         watch = _Watch(config, self._model, self._callback)
         self._callback.background.append(watch.tick)
         self._callback.handlers["set_view"] = watch.on_set_view
         self._callback.handlers["set_speed"] = watch.on_set_speed
+        self._evaluation = _Evaluation(config, run, self._model, self._callback)
         if config.evaluation:
-            evaluation = _Evaluation(config, self._model, self._callback)
-            self._callback.background.append(evaluation.tick)
+            self._callback.background.append(self._evaluation.tick)
+        self._resumed = None if resume is None else self._go_on(resume)
+        self._checkpointer = Checkpointer(
+            run,
+            self._callback,
+            config.checkpoint_seconds,
+            lambda: {"evaluation": self._evaluation.get_state()},
+            self._resumed,
+        )
+        self._callback.on_pause.append(self._checkpointer.save)
+        save = self._checkpointer.on_save_checkpoint
+        self._callback.handlers["save_checkpoint"] = save
 
     def train(self) -> str:
         """Train until the end or a stop; return `finished` or `stopped`."""
-        total = self._config.total_timesteps
+        left = self._config.total_timesteps
+        if self._resumed is not None:
+            left -= self._resumed.timesteps
         try:
-            self._model.learn(total, callback=self._callback)
+            self._model.learn(
+                left,
+                callback=[self._callback, self._checkpointer],
+                reset_num_timesteps=self._resumed is None,
+            )
         except StopTraining:
             self._callback.on_training_end()
-        # `learn` returns alike for the end and for a stop; the count tells.
-        outcome = "finished" if self._model.num_timesteps >= total else "stopped"
+        except BaseException:
+            self._checkpointer.save_after_failure()
+            raise
+        # `learn` returns alike for the end and for a stop.
+        outcome = "stopped" if self._callback.has_stopped else "finished"
+        if outcome == "finished":
+            self._checkpointer.save_end()
+        else:
+            self._checkpointer.save()
         self._save_last_model(outcome)
         return outcome
+
+    def _go_on(self, resume: Mapping[str, Any]) -> Snapshot:
+        """Make the run what it was at a checkpoint."""
+        path, snapshot = last_checkpoint(
+            self._run, resume["checkpoint"], self._callback.warn
+        )
+        restore(self._model, snapshot)
+        reports = reports_of(snapshot)
+        self._callback.set_state(reports)
+        self._evaluation.set_state(snapshot.values["extra"]["evaluation"])
+        self._run.rewind(snapshot.timesteps, reports["episode_count"])
+        episodes = self._run.episodes().tail(MAX_EPISODES_KEPT)
+        self._callback.episode_rewards.extend(episodes["reward"].tolist())
+        lines = episodes["lines"].dropna().astype(int)
+        self._callback.episode_lines.extend(lines.tolist())
+        for difference in snapshot.differences:
+            self._callback.warn(f"resumed, but perhaps not bit for bit: {difference}")
+        self._metrics_queue.put(
+            {
+                "type": "resume",
+                "timesteps": snapshot.timesteps,
+                "elapsed": reports["elapsed"],
+                "episode": reports["episode_count"],
+                "checkpoint": path.name,
+                "is_exact": not snapshot.differences,
+            }
+        )
+        return snapshot
 
     def _save_last_model(self, outcome: str) -> None:
         metadata = {"timesteps": self._model.num_timesteps, "outcome": outcome}
@@ -156,37 +240,95 @@ class _Watch:
 
 
 class _Evaluation:
-    """Evaluates the current policy over and over, within its share of the time."""
+    """Evaluates the current policy over and over, within its share of the time.
+
+    A policy that does better than the best so far is a candidate for `best_eval/`: it
+    plays again, games that are the same for every candidate, and is saved if it does
+    better than the best did in those.
+    """
 
     def __init__(
         self,
         config: TrainingConfig,
+        run: RunDirectory,
         model: BaseAlgorithm,
         callback: WebMetricsCallback,
     ) -> None:
-        self._budget = config.evaluation_budget
+        self._config = config
+        self._path = run.best_evaluated_model_file
         self._model = model
         self._callback = callback
         self._evaluator = Evaluator(config)
         self._spent = 0.0
         self._due = 0.0
         self._timesteps = 0
+        self._is_contest = False
+        self._parameters: dict[str, Any] = {}
+        # Another run may have left a better one here.
+        saved = read_metadata(self._path) or {}
+        self._best = float(saved.get("mean_lines", 0.0))
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what goes on after a resume; an evaluation under way begins anew."""
+        return {"seed": self._evaluator.seed, "spent": self._spent}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on where `get_state` was called."""
+        self._evaluator.seed = state["seed"]
+        self._spent = state["spent"]
 
     def tick(self) -> None:
         """Go on with the evaluation for a slice, if the budget allows it."""
         elapsed = self._callback.elapsed
-        if self._spent > self._budget * elapsed + EVALUATION_ADVANCE_SECONDS:
+        if self._spent > self._config.evaluation_budget * elapsed + ADVANCE_SECONDS:
             return
         if not self._evaluator.is_busy and elapsed < self._due:
             return
         before = time.perf_counter()
         if not self._evaluator.is_busy:
-            self._evaluator.begin(self._model)
-            self._timesteps = self._model.num_timesteps
-            self._due = elapsed + EVALUATION_SPACING_SECONDS
+            self._begin(elapsed)
         result = self._evaluator.advance(EVALUATION_SLICE_SECONDS)
+        if result is not None and self._is_contest:
+            self._end_contest(result)
         self._spent += time.perf_counter() - before
-        if result is not None:
-            fields = asdict(result) | {"timesteps": self._timesteps}
-            fields["cost"] = self._spent / max(elapsed, 1.0)
-            self._callback.send("evaluation", **fields)
+        if result is not None and not self._is_contest:
+            self._report(result, elapsed)
+
+    def _begin(self, elapsed: float) -> None:
+        self._due = elapsed + EVALUATION_SPACING_SECONDS
+        if self._is_contest:
+            self._evaluator.begin_contest()
+            return
+        self._evaluator.begin(self._model)
+        self._parameters = copy_parameters(self._model.get_parameters())
+        self._timesteps = self._model.num_timesteps
+
+    def _report(self, result: Evaluation, elapsed: float) -> None:
+        fields = asdict(result) | {"timesteps": self._timesteps}
+        fields["cost"] = self._spent / max(elapsed, 1.0)
+        self._callback.send("evaluation", **fields)
+        if result.mean_lines > self._best:
+            self._is_contest = True
+            self._due = 0.0
+
+    def _end_contest(self, result: Evaluation) -> None:
+        self._is_contest = False
+        if result.mean_lines <= self._best:
+            return
+        metadata = to_jsonable(
+            {
+                **asdict(result),
+                "seed": (self._config.seed or 0) + CONTEST_OFFSET,
+                "max_pieces": self._config.evaluation_max_pieces,
+                "timesteps": self._timesteps,
+                "algorithm": type(self._model).__name__,
+                "saved_at": time.time(),
+            }
+        )
+        try:
+            save_model(self._model, self._path, metadata, self._parameters)
+        except OSError as error:
+            reason = error.strerror or error
+            self._callback.warn(f"could not save the best evaluated model: {reason}")
+            return
+        self._best = result.mean_lines

@@ -24,7 +24,7 @@ from typing import Any
 
 from tetris_widget.config import TrainingConfig
 from tetris_widget.ipc import BatchQueue, SharedEvent
-from tetris_widget.run_directory import RunDirectory
+from tetris_widget.run_directory import RunBusyError, RunDirectory
 from tetris_widget.training.journal import Journal
 from tetris_widget.training.outbox import Outbox
 
@@ -64,7 +64,7 @@ class Worker:
         self._log = _Log()
 
     def main(self, job: Message) -> int:
-        """Carry out `job` (`config`, `run_path`), or warm up and wait for one.
+        """Carry out `job` (`config`, `run_path`, `resume`), or warm up for one.
 
         Returns:
             The exit code: 0, or 1 if the run failed.
@@ -152,6 +152,14 @@ class Worker:
 
     def _run(self, job: Message) -> int:
         run = RunDirectory(job["run_path"])
+        try:
+            with run.lock():
+                return self._train(run, job)
+        except (RunBusyError, OSError) as error:
+            # It is another process's, or cannot be written: nothing of it is touched.
+            return self._fail(error, None)
+
+    def _train(self, run: RunDirectory, job: Message) -> int:
         self._log.move_to(run)
         self._outbox = self._new_outbox(run.run_id)
         self._outbox.journal = Journal(run, self._warn)
@@ -167,6 +175,7 @@ class Worker:
                 self._commands,
                 self._pause_event,
                 self._stop_event,
+                job.get("resume"),
             )
             outcome = session.train()
         except (Exception, KeyboardInterrupt, SystemExit) as error:

@@ -1,0 +1,310 @@
+"""All that a run needs to go on as if it had never stopped, bit for bit.
+
+Owns what belongs to it, and the form of its file: a zip that plain SB3 loads as the
+model, with the rest beside it as JSON and NumPy arrays. A file is written whole or not
+at all, and the zip's checksums tell whether it still is. Reading one unpickles nothing
+(torch reads weights only): the one pickle in it, SB3's `data`, is there for others.
+Deliberately doesn't know when checkpoints are taken.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import zipfile
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from tetris_widget.game.state import Field, State, check
+from tetris_widget.run_directory import atomic_file, versions
+from tetris_widget.training.best import write_sb3
+
+FORMAT = 1
+VALUES_NAME = "checkpoint.json"
+ARRAYS_PREFIX = "arrays/"
+# What SB3's algorithms count by, beside their parameters; each has some of them.
+COUNTERS = (
+    "num_timesteps",
+    "_total_timesteps",
+    "_current_progress_remaining",
+    "_n_updates",
+    "_episode_num",
+    "_n_calls",
+    "exploration_rate",
+)
+STATISTICS = ("ep_info_buffer", "ep_success_buffer")
+BUFFER_ARRAYS = (
+    "observations",
+    "next_observations",
+    "actions",
+    "rewards",
+    "dones",
+    "timeouts",
+)
+
+Values = dict[str, Any]
+
+
+class CheckpointError(ValueError):
+    """A file that is no checkpoint that can be gone on from."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run between two rollouts; nothing in it changes when the run goes on.
+
+    Attributes:
+        parameters: of the model and its optimizer, as `get_parameters` gives them.
+        values: what fits JSON: counters, generators, versions.
+        arrays: the environments, the last observations, the replay buffer, generators.
+    """
+
+    parameters: Values
+    values: Values
+    arrays: State
+
+    @property
+    def timesteps(self) -> int:
+        """Timesteps of the run so far."""
+        return int(self.values["model"]["num_timesteps"])
+
+    @property
+    def differences(self) -> list[str]:
+        """What is not as it was, so that results may differ in their last bits."""
+        return [
+            f"{name} was {was}, is {now}"
+            for name, now in _surroundings().items()
+            if (was := self.values["surroundings"].get(name)) != now
+        ]
+
+
+def take_snapshot(model: BaseAlgorithm, reports: Values, extra: Values) -> Snapshot:
+    """Return the run as it is, between two rollouts.
+
+    Args:
+        model: with a `TetrisVecEnv`; nothing of it is changed, no number drawn.
+        reports: the state of the run's `WebMetricsCallback`.
+        extra: other plain values to be kept.
+    """
+    counts = {key: v for key, v in reports.items() if not isinstance(v, np.ndarray)}
+    numpy_state: Any = np.random.get_state(legacy=False)
+    values = {
+        "format": FORMAT,
+        "algorithm": type(model).__name__,
+        "model": {n: getattr(model, n) for n in COUNTERS if hasattr(model, n)},
+        "statistics": {name: list(getattr(model, name) or ()) for name in STATISTICS},
+        "reports": counts,
+        "extra": extra,
+        "python_generator": random.getstate(),
+        "numpy_generator": {
+            **numpy_state,
+            "state": {"pos": numpy_state["state"]["pos"]},
+        },
+        "action_generator": model.action_space.np_random.bit_generator.state,
+        "surroundings": _surroundings(),
+    }
+    arrays = {
+        "last_obs": np.array(model._last_obs),
+        "last_episode_starts": np.array(model._last_episode_starts),
+        "numpy_generator": numpy_state["state"]["key"].copy(),
+        "torch_generator": torch.get_rng_state().numpy().copy(),
+        "returns": reports["returns"],
+        "lengths": reports["lengths"],
+    }
+    env: Any = model.env
+    arrays |= {f"env/{name}": array for name, array in env.get_state().items()}
+    buffer: Any = getattr(model, "replay_buffer", None)
+    if buffer is not None:
+        values["buffer"] = {"pos": buffer.pos, "full": bool(buffer.full)}
+        filled = buffer.buffer_size if buffer.full else buffer.pos
+        # Not copies: too large. `Checkpointer` writes them before anything goes on.
+        arrays |= {f"buffer/{n}": getattr(buffer, n)[:filled] for n in BUFFER_ARRAYS}
+    return Snapshot(copy_parameters(model.get_parameters()), values, arrays)
+
+
+def restore(model: BaseAlgorithm, snapshot: Snapshot) -> None:
+    """Make a new model, and its env, what they were; generators come later.
+
+    Args:
+        model: built anew by the configuration that the run has.
+        snapshot: of that run.
+
+    Raises:
+        CheckpointError: the snapshot is of another kind of run; the message says how.
+    """
+    values, kind = snapshot.values, type(model).__name__
+    if values["algorithm"] != kind:
+        raise CheckpointError(f"algorithm: {values['algorithm']}; allowed: {kind}")
+    env: Any = model.env
+    try:
+        check(_without_prefixes(snapshot.arrays), _fields(model))
+        env.set_state(_with_prefix(snapshot.arrays, "env/"))
+        _restore_buffer(getattr(model, "replay_buffer", None), snapshot)
+        model.set_parameters(snapshot.parameters, exact_match=True, device="cpu")
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise CheckpointError(
+            f"the checkpoint doesn't fit this run: {error}"
+        ) from error
+    for name in COUNTERS:
+        if name in values["model"]:
+            setattr(model, name, values["model"][name])
+    for name in STATISTICS:
+        items = values["statistics"][name]
+        setattr(model, name, deque(items, maxlen=model._stats_window_size))
+    model._last_obs = snapshot.arrays["last_obs"].copy()
+    model._last_episode_starts = snapshot.arrays["last_episode_starts"].copy()
+
+
+def restore_generators(model: BaseAlgorithm, snapshot: Snapshot) -> None:
+    """Put every generator where it was; the last thing before the run goes on."""
+    values, arrays = snapshot.values, snapshot.arrays
+    version, words, gauss = values["python_generator"]
+    random.setstate((version, tuple(words), gauss))
+    state = dict(values["numpy_generator"])
+    state["state"] = {**state["state"], "key": arrays["numpy_generator"]}
+    np.random.set_state(state)
+    torch.set_rng_state(torch.from_numpy(arrays["torch_generator"].copy()))
+    model.action_space.np_random.bit_generator.state = values["action_generator"]
+
+
+def reports_of(snapshot: Snapshot) -> Values:
+    """Return the state of the run's `WebMetricsCallback`."""
+    arrays = {name: snapshot.arrays[name] for name in ("returns", "lengths")}
+    return {**snapshot.values["reports"], **arrays}
+
+
+def copy_parameters(parameters: Any) -> Any:
+    """Return what `get_parameters` gives, with every tensor copied."""
+    if isinstance(parameters, torch.Tensor):
+        return parameters.detach().clone()
+    if isinstance(parameters, Mapping):
+        return {key: copy_parameters(value) for key, value in parameters.items()}
+    if isinstance(parameters, (list, tuple)):
+        return type(parameters)(copy_parameters(value) for value in parameters)
+    return parameters
+
+
+def write_checkpoint(path: Path, model: BaseAlgorithm, snapshot: Snapshot) -> None:
+    """Write `snapshot` to `path`, whole or not at all.
+
+    Args:
+        path: of the file.
+        model: that the snapshot was taken from; it may have gone on since.
+        snapshot: to be written.
+
+    Raises:
+        OSError: it cannot be written; what was there before is unharmed.
+    """
+    counters = snapshot.values["model"]
+    with atomic_file(path) as file:
+        write_sb3(file, model, snapshot.parameters, counters)
+        with zipfile.ZipFile(file, "a") as archive:
+            archive.writestr(VALUES_NAME, json.dumps(snapshot.values, default=_plain))
+            for name, array in snapshot.arrays.items():
+                member = f"{ARRAYS_PREFIX}{name}.npy"
+                with archive.open(member, "w", force_zip64=True) as out:
+                    np.lib.format.write_array(out, array, allow_pickle=False)
+
+
+def read_checkpoint(path: Path) -> Snapshot:
+    """Read a checkpoint, unpickling nothing.
+
+    Raises:
+        CheckpointError: it is damaged, not a checkpoint, or of a newer version.
+        OSError: it cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+            if bad is not None:
+                raise CheckpointError(f"{path} is damaged: {bad} has changed")
+            return _read(archive)
+    except (
+        zipfile.BadZipFile,
+        KeyError,
+        ValueError,
+        EOFError,
+        NotImplementedError,
+    ) as e:
+        if isinstance(e, CheckpointError):
+            raise
+        raise CheckpointError(f"{path} is damaged, or no checkpoint: {e}") from e
+
+
+def _read(archive: zipfile.ZipFile) -> Snapshot:
+    values = json.loads(archive.read(VALUES_NAME))
+    if values["format"] > FORMAT:
+        raise CheckpointError(
+            f"{archive.filename} is of version {values['format']}; allowed: up to "
+            f"{FORMAT}; a newer tetris-widget reads it"
+        )
+    arrays, parameters = {}, {}
+    for name in archive.namelist():
+        with archive.open(name) as member:
+            stem = name.rpartition(".")[0]
+            if name.startswith(ARRAYS_PREFIX):
+                array = np.lib.format.read_array(member, allow_pickle=False)
+                arrays[stem.removeprefix(ARRAYS_PREFIX)] = array
+            elif name.endswith(".pth") and name != "pytorch_variables.pth":
+                parameters[stem] = torch.load(member, "cpu", weights_only=True)
+    return Snapshot(parameters, values, arrays)
+
+
+def _fields(model: BaseAlgorithm) -> dict[str, Field]:
+    """What the arrays of the model itself must look like."""
+    assert model.env is not None
+    n_envs, space = model.env.num_envs, model.observation_space
+    observations: NDArray[Any] = np.zeros((n_envs, *(space.shape or ())), space.dtype)
+    generator: Any = np.random.get_state(legacy=False)
+    return {
+        "last_obs": Field(observations),
+        "last_episode_starts": Field(np.zeros(n_envs, np.bool_)),
+        "numpy_generator": Field(generator["state"]["key"]),
+        "torch_generator": Field(torch.get_rng_state().numpy()),
+        "returns": Field(np.zeros(n_envs)),
+        "lengths": Field(np.zeros(n_envs, np.int64)),
+    }
+
+
+def _restore_buffer(buffer: Any, snapshot: Snapshot) -> None:
+    if buffer is None:
+        return
+    saved, arrays = snapshot.values["buffer"], _with_prefix(snapshot.arrays, "buffer/")
+    filled = buffer.buffer_size if saved["full"] else int(saved["pos"])
+    fields = {name: Field(getattr(buffer, name)[:filled]) for name in BUFFER_ARRAYS}
+    for name, array in check(arrays, fields).items():
+        getattr(buffer, name)[:filled] = array
+    buffer.pos, buffer.full = int(saved["pos"]), bool(saved["full"])
+
+
+def _with_prefix(arrays: Mapping[str, Any], prefix: str) -> State:
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
+
+
+def _without_prefixes(arrays: Mapping[str, Any]) -> State:
+    return {name: array for name, array in arrays.items() if "/" not in name}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} does not fit JSON")
+
+
+def _surroundings() -> dict[str, Any]:
+    return {**_VERSIONS, "torch threads": torch.get_num_threads()}
+
+
+_VERSIONS = versions()

@@ -1,0 +1,190 @@
+"""When checkpoints are taken, and which of them are kept.
+
+Owns the clock of it. A checkpoint is of a run between two rollouts. On-policy
+algorithms collect long ones, so a snapshot of the last boundary stays in memory, ready
+to be written when the run is paused, stopped or broken off in the middle; what came
+after it happens again, the same, when the run resumes. Off-policy algorithms have large
+replay buffers and short rollouts; they are only stopped at a boundary, and written as
+they are. Deliberately doesn't know what a checkpoint consists of.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+
+from tetris_widget.run_directory import RunDirectory
+from tetris_widget.training.callback import WebMetricsCallback
+from tetris_widget.training.checkpoint import (
+    CheckpointError,
+    Snapshot,
+    read_checkpoint,
+    restore_generators,
+    take_snapshot,
+    write_checkpoint,
+)
+
+KEPT = 3
+# Neither snapshots nor files may cost more than this share of the time.
+SHARE = 0.01
+
+
+class Checkpointer(BaseCallback):
+    """Takes checkpoints every `seconds`, and whenever it is asked to.
+
+    Args:
+        run: where they are written.
+        reports: the run's other callback, which counts.
+        seconds: from one to the next; longer where they take long.
+        extra: gives other plain values to be kept in a checkpoint.
+        resumed: what the run goes on from; None: it is new.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        reports: WebMetricsCallback,
+        seconds: float,
+        extra: Callable[[], dict[str, Any]],
+        resumed: Snapshot | None = None,
+    ) -> None:
+        super().__init__()
+        self._run = run
+        self._reports = reports
+        self._seconds = seconds
+        self._extra = extra
+        self._resumed = resumed
+        self._snapshot: Snapshot | None = None
+        self._snapshot_due = 0.0
+        # A new run has one at once: killed early, it can still be resumed.
+        self._due = 0.0 if resumed is None else time.perf_counter() + seconds
+        self._saved_timesteps = None if resumed is None else resumed.timesteps
+        self._has_failed = False
+
+    def save(self) -> None:
+        """Write the last boundary, unless it is on disk already."""
+        if not self._keeps_snapshots:
+            self._take()
+        if self._snapshot is None or self._snapshot.timesteps == self._saved_timesteps:
+            return
+        if self._write(self._run.checkpoint_file(self._snapshot.timesteps)):
+            self._saved_timesteps = self._snapshot.timesteps
+            self._prune()
+
+    def save_end(self) -> None:
+        """Write the run as it is when `learn` has returned by itself."""
+        self._take()
+        self.save()
+
+    def save_after_failure(self) -> None:
+        """Write the last boundary if it is still whole."""
+        if self._keeps_snapshots:
+            self.save()
+
+    def on_save_checkpoint(self, command: Mapping[str, Any]) -> None:
+        """Write the last boundary under a name; it is kept until it is deleted."""
+        path = self._run.named_checkpoint_file(command["name"])
+        if path.exists():
+            raise ValueError(
+                f"name: {path.stem!r} is there already; allowed: a new one"
+            )
+        if not self._keeps_snapshots:
+            self._take()
+        if self._snapshot is not None and self._write(path):
+            timesteps = self._snapshot.timesteps
+            text = f"checkpoint at {timesteps:,} timesteps saved as {path.stem!r}"
+            self._reports.send("info", kind="note", text=text)
+
+    # SB3's hooks
+
+    def _on_training_start(self) -> None:
+        if self._resumed is not None:
+            restore_generators(self.model, self._resumed)
+            self._resumed = None
+
+    def _on_rollout_start(self) -> None:
+        now = time.perf_counter()
+        is_due = now >= self._due
+        if is_due or (self._keeps_snapshots and now >= self._snapshot_due):
+            self._take()
+        if is_due:
+            self.save()
+            spent = time.perf_counter() - now
+            self._due = now + max(self._seconds, spent / SHARE)
+
+    def _on_step(self) -> bool:
+        return True
+
+    # Inside
+
+    @property
+    def _keeps_snapshots(self) -> bool:
+        return not has_replay_buffer(self.model)
+
+    def _take(self) -> None:
+        before = time.perf_counter()
+        state = self._reports.get_state()
+        self._snapshot = take_snapshot(self.model, state, self._extra())
+        self._snapshot_due = before + (time.perf_counter() - before) / SHARE
+
+    def _write(self, path: Path) -> bool:
+        assert self._snapshot is not None
+        try:
+            write_checkpoint(path, self.model, self._snapshot)
+        except OSError as error:
+            if not self._has_failed:
+                reason = error.strerror or error
+                self._reports.warn(f"could not save a checkpoint: {reason}")
+            self._has_failed = True
+            return False
+        if self._has_failed:
+            self._reports.warn("saving checkpoints works again")
+        self._has_failed = False
+        return True
+
+    def _prune(self) -> None:
+        try:
+            for path in self._run.checkpoints()[KEPT:]:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            self._reports.warn(f"could not delete old checkpoints: {error.strerror}")
+
+
+def has_replay_buffer(model: BaseAlgorithm) -> bool:
+    """Return whether the algorithm learns from a replay buffer."""
+    return getattr(model, "replay_buffer", None) is not None
+
+
+def last_checkpoint(
+    run: RunDirectory, name: str | None, warn: Callable[[str], None]
+) -> tuple[Path, Snapshot]:
+    """Return the newest checkpoint that is whole, or the named one.
+
+    Args:
+        run: whose.
+        name: that a person gave it; None: the newest.
+        warn: called with a sentence for each that is damaged.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if name is not None:
+        path = run.named_checkpoint_file(name)
+        if not path.exists():
+            allowed = ", ".join(run.named_checkpoints()) or "there is none"
+            raise CheckpointError(f"checkpoint: no {name!r}; allowed: {allowed}")
+        return path, read_checkpoint(path)
+    for path in run.checkpoints():
+        try:
+            return path, read_checkpoint(path)
+        except (CheckpointError, OSError) as error:
+            warn(f"{error}; going on from the checkpoint before it")
+    raise CheckpointError(
+        f"{run.path} has no checkpoint that can be read, so it cannot be resumed; "
+        "start a new run with its configuration"
+    )
