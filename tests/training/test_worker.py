@@ -200,7 +200,7 @@ def test_a_warm_process_starts_at_once(
 
 # Runs a worker in its own process, and tells what it has loaded by the end.
 TELLING_WORKER = """
-import json, multiprocessing, os, resource, sys, threading
+import json, multiprocessing, os, sys, threading
 from pathlib import Path
 from tetris_widget.ipc import BatchQueue, SharedEvent
 from tetris_widget.training.worker import Worker
@@ -214,7 +214,9 @@ def read():
         messages.get()
 threading.Thread(target=read, daemon=True).start()
 code = worker.main(json.loads(sys.argv[1]))
-kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+# Not `ru_maxrss`: a new process begins with its parent's.
+status = Path("/proc/self/status").read_text()
+kilobytes = int(status.split("VmHWM:")[1].split()[0])
 Path(sys.argv[2]).write_text(json.dumps([sorted(sys.modules), kilobytes]))
 
 """
