@@ -93,7 +93,8 @@ export class Chart {
     if (!width) return; // scrolled away, or not laid out yet
     const look = JSON.stringify([this.options, theme]);
     const [min, max] = this.range();
-    const key = `${look}${width},${this.store.version},${min},${max}`;
+    const marks = this.store.status?.resumed_at.length;
+    const key = `${look}${width},${this.store.version},${min},${max},${marks}`;
     if (key === this.drawn) return;
     const isNew = !this.plot || !this.drawn.startsWith(look);
     this.drawn = key;
@@ -190,9 +191,27 @@ export class Chart {
         : {}),
       hooks: {
         setSelect: [(u) => this.onSelect(u)],
+        draw: [(u) => this.drawMarks(u)],
         setCursor: [(u) => this.say(this.read(u))],
       },
     };
+  }
+
+  /** A dashed line wherever the run was resumed. */
+  private drawMarks(plot: uPlot): void {
+    const { ctx, bbox } = plot;
+    ctx.save();
+    ctx.strokeStyle = colour(this.host, "--tw-muted");
+    ctx.setLineDash([4, 4]);
+    for (const timesteps of this.store.status?.resumed_at ?? []) {
+      const x = plot.valToPos(timesteps, "x", true);
+      if (x < bbox.left || x > bbox.left + bbox.width) continue;
+      ctx.beginPath();
+      ctx.moveTo(x, bbox.top);
+      ctx.lineTo(x, bbox.top + bbox.height);
+      ctx.stroke();
+    }
+    ctx.restore();
   }
 
   /** The values under the pointer as a line of text; null: it is elsewhere. */

@@ -84,6 +84,23 @@ class RunDirectory:
         run.write_state("starting", seed=config.seed, versions=versions())
         return run
 
+    @classmethod
+    def latest(cls, parent: str | Path = "runs") -> RunDirectory:
+        """Return the run below `parent` that something happened in last.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        found = list(Path(parent).expanduser().glob("*/config.json"))
+        if not found:
+            raise FileNotFoundError(f"{parent}: there is no run in it")
+
+        def changed_at(path: Path) -> float:
+            state = path.with_name("run.json")
+            return (state if state.exists() else path).stat().st_mtime
+
+        return cls(max(found, key=changed_at).parent.absolute())
+
     def reopen(self, config: TrainingConfig) -> None:
         """Make ready for going on with the run, by this configuration.
 

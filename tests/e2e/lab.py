@@ -150,6 +150,14 @@ class Notebook:
         """Carry out a command of JupyterLab's, without waiting for its end."""
         self.page.evaluate(f"void jupyterapp.commands.execute('{name}')")
 
+    def set_source(self, index: int, code: str) -> None:
+        """Write another text into a cell."""
+        self.page.evaluate(
+            f"([index, code]) => {PANEL}.content.widgets[index]"
+            ".model.sharedModel.setSource(code)",
+            [index, code],
+        )
+
     def run_cell(self, index: int) -> None:
         """Run one cell, without waiting for its end."""
         self.page.evaluate(f"{PANEL}.content.activeCellIndex = {index}")

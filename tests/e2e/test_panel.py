@@ -181,6 +181,59 @@ def test_a_kernel_restart_is_said(notebook: Notebook) -> None:
     expect(notebook.button("Pause")).to_be_disabled()
 
 
+KILL = "import os; os.kill(panel._manager.get_status()['pid'], 9)"
+ATTACH = """
+from tetris_widget import TrainingPanel
+panel = TrainingPanel.attach()
+panel.display()
+"""
+
+
+def test_a_killed_worker_and_a_restarted_kernel_lose_nothing(
+    notebook: Notebook,
+) -> None:
+    started(notebook, "total_timesteps=100_000_000", extra=("",))
+    notebook.wait_for(lambda: notebook.timesteps > 20_000)
+    notebook.button("Pause").click()  # which takes a checkpoint
+    notebook.expect_status("Paused", CLICK_SECONDS)
+    checkpoints = "print(len(panel._need_run().checkpoints()))"
+    notebook.wait_for(lambda: notebook.execute(checkpoints).strip() != "0")
+    paused_at = notebook.timesteps
+    notebook.button("Resume").click()
+    notebook.wait_for(lambda: notebook.timesteps > paused_at + 5_000)
+
+    notebook.execute(KILL)
+    notebook.expect_status("Failed", 5)
+    expect(notebook.panel.get_by_text("SIGKILL").first).to_be_visible()
+    notebook.screenshot("killed")
+    notebook.button("Resume").click()
+    notebook.expect_status("Training", 60)
+    notebook.wait_for(lambda: notebook.timesteps > paused_at + 5_000, 60)
+    expect(notebook.panel.get_by_role("log")).to_contain_text("resumed at")
+
+    notebook.restart_kernel()
+    expect(notebook.panel.get_by_text("kernel was restarted")).to_be_visible(
+        timeout=20_000
+    )
+    notebook.wait_for_kernel()
+    notebook.set_source(0, ATTACH)
+    notebook.run_cell(0)
+    notebook.expect_status("Stopped", 60)
+    notebook.wait_for(lambda: notebook.timesteps > paused_at)
+    stopped_at = notebook.timesteps
+    notebook.screenshot("attached")
+    notebook.button("Resume").click()
+    notebook.expect_status("Training", 60)
+    notebook.wait_for(lambda: notebook.timesteps > stopped_at)
+    notebook.button("Stop").click()
+    notebook.expect_status("Stopped", 10)
+    notebook.screenshot("resumed")
+    counted = notebook.execute(
+        "e = panel.episodes['episode'].tolist(); print(e == list(range(1, len(e) + 1)))"
+    )
+    assert counted.strip() == "True"
+
+
 def test_narrow_and_dark(notebook: Notebook) -> None:
     started(notebook, "total_timesteps=100_000_000")
     notebook.wait_for(lambda: notebook.timesteps > 60_000)

@@ -126,6 +126,8 @@ class WebMetricsCallback(BaseCallback):
     @property
     def elapsed(self) -> float:
         """Seconds since the training began, without pauses."""
+        if not self._started_at:
+            return 0.0
         return time.perf_counter() - self._started_at - self._paused_seconds
 
     def get_state(self) -> Message:
@@ -412,7 +414,7 @@ class WebMetricsCallback(BaseCallback):
             {
                 "type": type_,
                 "timesteps": self.num_timesteps,
-                "elapsed": self.elapsed if self._started_at else 0.0,
+                "elapsed": self.elapsed,
                 **fields,
             }
         )

@@ -20,13 +20,16 @@ import time
 import traceback
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tetris_widget.config import TrainingConfig
 from tetris_widget.ipc import BatchQueue, SharedEvent
 from tetris_widget.run_directory import RunBusyError, RunDirectory
 from tetris_widget.training.journal import Journal
 from tetris_widget.training.outbox import Outbox
+
+if TYPE_CHECKING:
+    from tetris_widget.training.session import TrainingSession
 
 Message = dict[str, Any]
 
@@ -60,6 +63,7 @@ class Worker:
         self._commands: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._reason: str | None = None
         self._outbox: Outbox | None = None
+        self._session: TrainingSession | None = None
         self._is_loaded = False
         self._log = _Log()
 
@@ -168,7 +172,7 @@ class Worker:
             self._report("starting", detail="building the environments and the model")
             from tetris_widget.training.session import TrainingSession
 
-            session = TrainingSession(
+            self._session = TrainingSession(
                 TrainingConfig(**job["config"]),
                 run,
                 self._outbox,
@@ -177,7 +181,7 @@ class Worker:
                 self._stop_event,
                 job.get("resume"),
             )
-            outcome = session.train()
+            outcome = self._session.train()
         except (Exception, KeyboardInterrupt, SystemExit) as error:
             return self._fail(error, run)
         self._end(run, outcome, self._reason)
@@ -192,8 +196,7 @@ class Worker:
                 "type": "error",
                 "text": sentence,
                 "traceback": excerpt,
-                "timesteps": None,
-                "elapsed": None,
+                **self._progress(),
             }
         )
         self._end(run, "failed", sentence)
@@ -202,7 +205,7 @@ class Worker:
     def _end(self, run: RunDirectory | None, outcome: str, reason: str | None) -> None:
         if run is not None:
             try:
-                run.write_state(outcome, reason=reason)
+                run.write_state(outcome, reason=reason, **self._progress())
             except OSError as error:
                 self._warn(f"could not write {run.state_file}: {error.strerror}")
         self._report(outcome, reason=reason)
@@ -217,7 +220,13 @@ class Worker:
             # Before torch is loaded there is nothing to batch, and nothing to lose.
             self._metrics_queue.put({**message, "run_id": None})
         else:
-            self._outbox.put({**message, "timesteps": None, "elapsed": None})
+            self._outbox.put({**message, **self._progress()})
+
+    def _progress(self) -> Message:
+        """Return `timesteps` and `elapsed`; None before there is a run."""
+        if self._session is None:
+            return {"timesteps": None, "elapsed": None}
+        return self._session.progress
 
     def _warn(self, text: str) -> None:
         if self._outbox is not None:
@@ -226,8 +235,7 @@ class Worker:
                     "type": "info",
                     "kind": "warning",
                     "text": text,
-                    "timesteps": None,
-                    "elapsed": None,
+                    **self._progress(),
                 }
             )
 
