@@ -221,6 +221,8 @@ export class PanelView {
   }
 
   private draw(): void {
+    // Colours come from the host's page; outside of it there are none.
+    if (!this.root.isConnected) return;
     const status = this.store.status;
     const alive = this.isAlive();
     this.root.classList.toggle("tw-gone", !alive);
