@@ -248,9 +248,7 @@ class GuidelineGames:
             out: (n or len(which), observation_size) uint8.
         """
         which = self._all if which is None else which
-        kernels.observe(
-            self.games, self.cells, which, self.rules, self.n_previews, out
-        )
+        kernels.observe(self.games, self.cells, which, self.rules, self.n_previews, out)
 
     def view(self, game: int) -> View:
         """Return what the player of a game sees."""
@@ -281,12 +279,10 @@ class GuidelineGames:
         self, piece: int, facing: int, x: int, y: int
     ) -> list[tuple[int, int]]:
         """Return (row from the top, column) of a piece's visible cells."""
-        masks = srs.BOX_MASKS[piece, facing]
         return [
-            (self.rows - 1 - y - row, x + j)
-            for row in reversed(range(srs.BOX))
-            for j in range(srs.BOX)
-            if masks[j] >> row & 1 and y + row < self.rows
+            (self.rows - 1 - y - up, x + right)
+            for right, up in srs.CELLS[piece, facing].tolist()
+            if y + up < self.rows
         ]
 
     # State in and out
@@ -318,7 +314,9 @@ class GuidelineGames:
         chosen = slice(None) if game is None else slice(game, game + 1)
         mine = {"games": self.games[chosen], "cells": self.cells[chosen]}
         if not isinstance(state, dict) or set(state) != set(mine):
-            raise ValueError(f"state: {state!r:.80}; allowed: a dict of games and cells")
+            raise ValueError(
+                f"state: {state!r:.80}; allowed: a dict of games and cells"
+            )
         for name, array in mine.items():
             given = state[name]
             if not isinstance(given, np.ndarray) or given.dtype != array.dtype:
@@ -332,9 +330,7 @@ class GuidelineGames:
         for name, array in mine.items():
             array[:] = state[name]
 
-    def _check_records(
-        self, games: NDArray[Any], cells: NDArray[np.uint8]
-    ) -> None:
+    def _check_records(self, games: NDArray[Any], cells: NDArray[np.uint8]) -> None:
         """Refuse what would send a kernel out of its arrays, or make no sense."""
         bounds = {
             "piece": (1, N_PIECES),

@@ -48,12 +48,14 @@ from tetris_widget.game.srs import (
     BOTTOMS,
     BOX,
     BOX_MASKS,
+    CELLS,
     CLOCKWISE,
     COUNTERCLOCKWISE,
     FACINGS,
     KICKS,
     LEFTS,
     LOWS,
+    N_CELLS,
     N_KICKS,
     ORIENTATIONS,
     SIZES,
@@ -264,13 +266,13 @@ def press(game, key, rules):
     Returns:
         Whether the piece locks.
     """
-    if key == LEFT or key == RIGHT:
+    if key in (LEFT, RIGHT):
         x = game.x + (1 if key == RIGHT else -1)
         if fits(game.field, game.piece, game.facing, x, game.y):
             game.x = x
             game.turned = NOT_TURNED
             note_move(game)
-    elif key == CW or key == CCW:
+    elif key in (CW, CCW):
         turn(game, CLOCKWISE if key == CW else COUNTERCLOCKWISE)
     elif key == SOFT:
         if fits(game.field, game.piece, game.facing, game.x, game.y - 1):
@@ -381,7 +383,9 @@ def find_spin(game):
     right = game.field[game.x + 2 + WALL] >> low
     # The corners of the box clockwise from the top left; the point of a T that faces f
     # is between corners f and f + 1.
-    corners = (left >> 2 & 1) | (right >> 2 & 1) << 1 | (right & 1) << 2 | (left & 1) << 3
+    corners = (
+        (left >> 2 & 1) | (right >> 2 & 1) << 1 | (right & 1) << 2 | (left & 1) << 3
+    )
     if popcount(corners) < 3:
         return NO_SPIN
     both = np.int64(3) << game.facing
@@ -401,13 +405,11 @@ def lock(game, cells, rules):
     game.locked_x = game.x
     game.locked_y = game.y
     height = rules.rows + HIDDEN_ROWS
-    for j in range(BOX):
-        mask = BOX_MASKS[game.piece, game.facing, j]
-        if mask:
-            game.field[game.x + j + WALL] |= mask << (game.y + FLOOR)
-            for row in range(BOX):
-                if mask >> row & 1:
-                    cells[height - 1 - game.y - row, game.x + j] = game.piece
+    for i in range(N_CELLS):
+        column = game.x + CELLS[game.piece, game.facing, i, 0]
+        row = game.y + CELLS[game.piece, game.facing, i, 1]
+        game.field[column + WALL] |= np.int64(1) << (row + FLOOR)
+        cells[height - 1 - row, column] = game.piece
     game.pieces += 1
     lines = clear(game.field, cells, rules)
     game.cleared = lines
@@ -459,10 +461,10 @@ def clear(field, cells, rules):
 def is_empty(field, rules):
     """Return whether no cell is full."""
     inside = ((np.int64(1) << (rules.rows + HIDDEN_ROWS)) - 1) << FLOOR
+    stacked = np.int64(0)
     for c in range(WALL, WALL + rules.columns):
-        if field[c] & inside:
-            return False
-    return True
+        stacked |= field[c]
+    return stacked & inside == 0
 
 
 @njit(cache=True)
@@ -533,13 +535,12 @@ def mask_keys(games, rules, out):
 
 
 @njit(cache=True)
-def draw(game, y, rules, out):
-    """Set the visible cells of the piece at height `y` in a plane to 1."""
-    for j in range(BOX):
-        mask = BOX_MASKS[game.piece, game.facing, j]
-        for row in range(BOX):
-            if mask >> row & 1 and y + row < rules.rows:
-                out[(rules.rows - 1 - y - row) * rules.columns + game.x + j] = 1
+def draw(piece, facing, x, y, rules, plane):
+    """Set the visible cells of a piece in a plane to 1."""
+    for i in range(N_CELLS):
+        row = rules.rows - 1 - y - CELLS[piece, facing, i, 1]
+        if row >= 0:
+            plane[row * rules.columns + x + CELLS[piece, facing, i, 0]] = 1
 
 
 @njit(cache=True, nogil=True)
@@ -550,27 +551,31 @@ def observe(games, cells, which, rules, previews, out):
         which: the numbers of the games.
         previews: how many of the next pieces are seen.
         out: (len(which), …) uint8: three planes, row after row from the top: full
-            cells, the piece, its ghost; then one-hot the piece, the next pieces, and, if
-            there is hold, the held piece (or none) and whether it may be used.
+            cells, the piece, its ghost; then one-hot the piece, the next pieces, and,
+            if there is hold, the held piece (or none) and whether it may be used.
     """
     size = rules.rows * rules.columns
     for i in range(which.shape[0]):
         game, seen = games[which[i]], out[i]
+        # Local, and slices: so the compiler sees that nothing written changes what is
+        # read, and that no index is negative.
+        piece, facing = np.int64(game.piece), np.int64(game.facing)
+        x, y = np.int64(game.x), np.int64(game.y)
         board = cells[which[i]].reshape(-1)[HIDDEN_ROWS * rules.columns :]
+        full = seen[:size]
         for k in range(size):
-            seen[k] = board[k] != 0
+            full[k] = min(board[k], np.uint8(1))
         seen[size:] = 0
         if not game.over:
-            draw(game, np.int64(game.y), rules, seen[size : 2 * size])
-            distance = drop_distance(
-                game.field, game.piece, game.facing, game.x, game.y
-            )
-            draw(game, game.y - distance, rules, seen[2 * size : 3 * size])
+            draw(piece, facing, x, y, rules, seen[size:])
+            y -= drop_distance(game.field, piece, facing, x, y)
+            draw(piece, facing, x, y, rules, seen[2 * size :])
         at = 3 * size - 1
-        seen[at + game.piece] = 1
+        seen[at + piece] = 1
         at += N_PIECES
+        position = game.position[0] + 1
         for k in range(previews):
-            seen[at + game.queue[0, game.position[0] + 1 + k]] = 1
+            seen[at + game.queue[0, position + k]] = 1
             at += N_PIECES
         if rules.has_hold:
             if game.hold:
@@ -619,11 +624,9 @@ def search(game, rules, free, reached, turned, kicked):
     for facing in range(facings):
         for x in range(WALL - BOX // 2, WALL + rules.columns):
             hit = np.int64(0)
-            for j in range(BOX):
-                mask = BOX_MASKS[piece, facing, j]
-                for row in range(BOX):
-                    if mask >> row & 1:
-                        hit |= game.field[x + j] >> row
+            for i in range(N_CELLS):
+                column = x + CELLS[piece, facing, i, 0]
+                hit |= game.field[column] >> CELLS[piece, facing, i, 1]
             free[facing, x] = inside & ~hit
     waiting = np.zeros(FACINGS, np.int64)  # a bit for every x yet to be looked at
     start = np.int64(0) if piece == _O else np.int64(game.facing)

@@ -21,6 +21,7 @@ from tetris_widget.game.pieces import N_PIECES, PIECE_NAMES, ROTATIONS, SHAPES
 
 FACINGS = 4
 BOX = 4
+N_CELLS = 4
 CLOCKWISE, COUNTERCLOCKWISE = 0, 1
 N_KICKS = 5
 
@@ -75,13 +76,19 @@ def _tables() -> tuple[NDArray[np.int64], ...]:
     masks, lows = np.zeros((*shape, BOX), np.int64), np.zeros((*shape, BOX), np.int64)
     lefts, bottoms = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     folded = np.zeros(shape, np.int64)
+    cells = np.zeros((*shape, N_CELLS, 2), np.int64)
     for piece in range(1, N_PIECES + 1):
         picture = box(piece)
         size = sizes[piece] = len(picture)
         for facing in range(FACINGS):
-            for row, line in enumerate(reversed(picture)):
-                for column, char in enumerate(line):
-                    masks[piece, facing, column] |= (char == "#") << row
+            cells[piece, facing] = [
+                (column, row)
+                for row, line in enumerate(reversed(picture))
+                for column, char in enumerate(line)
+                if char == "#"
+            ]
+            for column, row in cells[piece, facing]:
+                masks[piece, facing, column] |= 1 << row
             full = [c for c in range(size) if masks[piece, facing, c]]
             for column in full:
                 mask = int(masks[piece, facing, column])
@@ -90,13 +97,13 @@ def _tables() -> tuple[NDArray[np.int64], ...]:
             bottoms[piece, facing] = lows[piece, facing, full].min()
             folded[piece, facing] = facing % ROTATIONS[piece]
             picture = _turned(picture)
-    return sizes, masks, lows, lefts, bottoms, folded
+    return sizes, cells, masks, lows, lefts, bottoms, folded
 
 
 # KICKS (8, 4, 2, 5, 2): piece, facing before, direction, test, (right, up).
 KICKS = _kicks()
-# SIZES (8,): of the box. BOX_MASKS, LOWS (8, 4, 4): the cells of each column of the box
-# as bits, bit 0 lowest, and the lowest one. LEFTS, BOTTOMS (8, 4): columns and rows of
-# the box left of and under the cells. ORIENTATIONS (8, 4): which of `pieces.SHAPES` a
-# facing looks like.
-SIZES, BOX_MASKS, LOWS, LEFTS, BOTTOMS, ORIENTATIONS = _tables()
+# SIZES (8,): of the box. CELLS (8, 4, 4, 2): (right, up) in the box. BOX_MASKS, LOWS
+# (8, 4, 4): the cells of each column of the box as bits, bit 0 lowest, and the lowest.
+# LEFTS, BOTTOMS (8, 4): columns and rows of the box left of and under the cells.
+# ORIENTATIONS (8, 4): which of `pieces.SHAPES` a facing looks like.
+SIZES, CELLS, BOX_MASKS, LOWS, LEFTS, BOTTOMS, ORIENTATIONS = _tables()
