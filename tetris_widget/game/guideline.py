@@ -124,7 +124,7 @@ class GuidelineGames:
         self.n_keys = len(KEYS) if self.has_hold else len(KEYS) - 1
         self.n_placements = MAX_ROTATIONS * columns * (rows + 1) + self.has_hold
         size = 3 * rows * columns
-        self.n_planes_size = size
+        self.planes_size = size
         one_hot = 1 + previews + self.has_hold
         self.observation_size = size + one_hot * N_PIECES + self.has_hold
         self.games = np.zeros(n, GAME)
