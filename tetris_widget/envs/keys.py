@@ -15,9 +15,8 @@ from gymnasium.spaces import Box, Dict, Discrete
 from numpy.typing import NDArray
 
 from tetris_widget.envs.array_env import ArrayVecEnv
-from tetris_widget.game import pieces, srs
 from tetris_widget.game.guideline import GuidelineGames, State
-from tetris_widget.game.guideline_kernels import HIDDEN_ROWS
+from tetris_widget.game.guideline_kernels import HIDDEN_ROWS, summarise
 from tetris_widget.game.render import view_to_ansi, view_to_rgb
 
 OBSERVATIONS = ("flat", "image", "dict")
@@ -62,6 +61,14 @@ class _Problem:
         self._planes = (3, games.rows, games.n_columns)
         self._buffers = [self._buffer(len(games)) for _ in range(2)]
         self._before = games.cells[0, HIDDEN_ROWS:].copy()
+        n = len(games)
+        self.over: NDArray[np.bool_] = np.zeros(n, np.bool_)
+        self.truncated: NDArray[np.bool_] = np.zeros(n, np.bool_)
+        self._is_news = np.ones(n, np.bool_)
+        self._which = np.zeros(n, np.int64)
+        self._news = np.zeros((4, n), np.int64)
+        self._shown = np.zeros(9 + games.n_previews, np.int64)
+        self._infos: list[Info] = [{}] * n
 
     @property
     def observation_space(self) -> gymnasium.Space[Any]:
@@ -115,37 +122,52 @@ class _Problem:
         name = "gained" if self.is_score else "cleared"
         return self.games.games[name].astype(np.float32)
 
-    def truncated(self) -> NDArray[np.bool_]:
-        """Return which games have had their pieces, and aren't over."""
-        if self.max_pieces is None:
-            return np.zeros(len(self.games), np.bool_)
-        enough = self.games.games["pieces"] >= self.max_pieces
-        return enough & ~self.games.over
-
     def action_masks(self) -> NDArray[np.bool_]:
         """Return which actions do something: (n, actions)."""
         if self.is_keys:
             return self.games.mask_keys()
         return self.games.mask_placements()
 
-    def infos(self, which: NDArray[np.int64]) -> list[Info]:
-        """Return the infos of some games."""
-        chosen = self.games.games[which]
-        names = ("lines", "pieces", "cleared", "score")
-        values = [chosen[name].tolist() for name in names]
-        levels = self.games.levels()[which].tolist()
-        return [
-            {
+    def infos(self) -> list[Info]:
+        """Return every game's info, new where anything has changed.
+
+        One that was handed out is never changed.
+        """
+        games, which, news = self.games, self._which, self._news
+        self._is_news[0] = True
+        count = summarise(
+            games.games,
+            games.rules,
+            self.max_pieces or 0,
+            self._is_news,
+            self.over,
+            self.truncated,
+            which,
+            news,
+            self._shown,
+        )
+        self._infos = self._infos.copy()
+        infos = self._infos
+        for env, lines, placed, cleared, score in zip(
+            which[:count].tolist(), *news[:, :count].tolist(), strict=True
+        ):
+            infos[env] = {
                 "lines": lines,
                 "pieces": placed,
                 "lines_cleared": cleared,
                 "score": score,
-                "level": level,
             }
-            for lines, placed, cleared, score, level in zip(
-                *values, levels, strict=True
-            )
-        ]
+        return infos
+
+    def begin(self, which: NDArray[np.int64] | None = None) -> None:
+        """Begin games anew, all or some."""
+        self.games.begin(which)
+        if which is None:
+            self.forget()
+
+    def forget(self) -> None:
+        """Make all infos new the next time: the games are others."""
+        self._is_news[:] = True
 
     def frame(self) -> Info:
         """Return game 0's last step, fit to be drawn, as `envs.vec.move_frame` does.
@@ -153,27 +175,21 @@ class _Problem:
         The piece is where it locked, or else where it is now; of one that is partly
         hidden, `row` is 0. Also `hold`, `score` and `level`.
         """
-        games = self.games
-        record = games.games[0]
-        prefix = "locked_" if record["locked"] else ""
-        piece = int(record["locked"] or record["piece"])
-        facing, x, y = (int(record[prefix + name]) for name in ("facing", "x", "y"))
-        orientation = int(srs.ORIENTATIONS[piece, facing])
-        height = int(pieces.HEIGHTS[piece, orientation])
-        top = games.rows - y - int(srs.BOTTOMS[piece, facing]) - height
+        piece, rotation, column, row, *rest = self._shown.tolist()
+        hold, lines, placed, score, level, *following = rest
         return {
             "cells": self._before,
-            "board": games.cells[0, HIDDEN_ROWS:].copy(),
+            "board": self.games.cells[0, HIDDEN_ROWS:].copy(),
             "piece": piece,
-            "rotation": orientation,
-            "column": x + int(srs.LEFTS[piece, facing]),
-            "row": max(0, top),
-            "next": games.previews(0),
-            "hold": int(record["hold"]),
-            "lines": int(record["lines"]),
-            "pieces": int(record["pieces"]),
-            "score": int(record["score"]),
-            "level": int(games.levels()[0]),
+            "rotation": rotation,
+            "column": column,
+            "row": row,
+            "next": following,
+            "hold": hold,
+            "lines": lines,
+            "pieces": placed,
+            "score": score,
+            "level": level,
         }
 
 
@@ -239,13 +255,13 @@ class TetrisKeysEnv(gymnasium.Env[Observation, np.int64]):
         if unknown:
             raise ValueError(f"options: {unknown[0]!r}; allowed: 'state'")
         if "state" in options:
-            self.games.set_state(options["state"])
+            self.set_state(options["state"])
         super().reset(seed=seed)
         if seed is not None:
             self.games.seed(seed)
         if "state" not in options:
-            self.games.begin()
-        return self._observe(), self._problem.infos(np.arange(1))[0]
+            self._problem.begin()
+        return self._observe(), self._problem.infos()[0]
 
     def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, Info]:
         """Press a key and let a tick pass, or place the piece.
@@ -255,15 +271,16 @@ class TetrisKeysEnv(gymnasium.Env[Observation, np.int64]):
         """
         problem = self._problem
         problem.step(np.array([action], np.int64))
-        info = problem.infos(np.arange(1))[0]
+        info = problem.infos()[0]
         info["frame"] = problem.frame()
         reward = float(problem.rewards()[0])
-        terminated, truncated = bool(self.games.over[0]), bool(problem.truncated()[0])
+        terminated, truncated = bool(problem.over[0]), bool(problem.truncated[0])
         return self._observe(), reward, terminated, truncated, info
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return which actions do something: (actions,) bool."""
-        return self._problem.action_masks()[0]
+        masks: NDArray[np.bool_] = self._problem.action_masks()[0]
+        return masks
 
     def get_state(self) -> State:
         """Return a copy of the game, its generator included."""
@@ -276,6 +293,7 @@ class TetrisKeysEnv(gymnasium.Env[Observation, np.int64]):
             ValueError: it is no state of such a game; nothing is changed.
         """
         self.games.set_state(state)
+        self._problem.forget()
 
     def render(self) -> Any:
         """Return the game as coloured text or as an (h, w, 3) uint8 picture."""
@@ -309,9 +327,9 @@ class TetrisKeysVecEnv(ArrayVecEnv):
     Reward: the `lines` that the step clears, or the points that it `score`s. An episode
     is terminated when the game is over, and truncated after `max_pieces`.
 
-    `infos[i]` has `lines`, `pieces`, `score` and `level` (of this episode so far, at
-    its end the final ones) and `lines_cleared` (by this step); `infos[0]` also has
-    `frame`, see `_Problem.frame`. One in which nothing has changed is handed out again.
+    `infos[i]` has `lines`, `pieces` and `score` (of this episode so far, at its end the
+    final ones) and `lines_cleared` (by this step); `infos[0]` also has `frame`, see
+    `_Problem.frame`. One in which nothing has changed is handed out again.
 
     Args:
         n_envs: how many games.
@@ -359,8 +377,6 @@ class TetrisKeysVecEnv(ArrayVecEnv):
         )
         problem = _Problem(self.games, action, observation, reward, max_pieces)
         self._problem = problem
-        self._infos: list[Info] = []
-        self._is_stale = np.ones(n_envs, np.bool_)
         self._actions = np.zeros(n_envs, np.int64)
         self.render_mode = "rgb_array"
         super().__init__(n_envs, problem.observation_space, problem.action_space)
@@ -372,10 +388,8 @@ class TetrisKeysVecEnv(ArrayVecEnv):
         if any(seed is not None for seed in self._seeds):
             self.games.seed(self._seeds[0])
         self._reset_seeds()
-        self.games.begin()
-        self._infos = self._problem.infos(np.arange(self.num_envs))
-        self._is_stale[:] = True
-        self.reset_infos = [dict(info) for info in self._infos]
+        self._problem.begin()
+        self.reset_infos = self._problem.infos()
         return self._problem.observe()
 
     def step_async(self, actions: NDArray[np.int64]) -> None:
@@ -390,14 +404,14 @@ class TetrisKeysVecEnv(ArrayVecEnv):
         """
         problem = self._problem
         problem.step(self._actions)
+        infos = problem.infos()
+        infos[0]["frame"] = problem.frame()
         rewards = problem.rewards()
-        truncated = problem.truncated()
-        dones = self.games.over | truncated
+        dones = problem.over | problem.truncated
         ended = np.flatnonzero(dones)
-        self._update_infos(dones)
         if len(ended):
-            self._end(ended, truncated)
-        return problem.observe(), rewards, dones, self._infos
+            self._end(ended, infos)
+        return problem.observe(), rewards, dones, infos
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return which actions do something: (n_envs, actions) bool."""
@@ -414,35 +428,20 @@ class TetrisKeysVecEnv(ArrayVecEnv):
             ValueError: it is no state of such games; nothing is changed.
         """
         self.games.set_state(state)
-        self._is_stale[:] = True
+        self._problem.forget()
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
         """Return a picture of every game."""
         return [view_to_rgb(self.games.view(game)) for game in range(self.num_envs)]
 
-    def _update_infos(self, dones: NDArray[np.bool_]) -> None:
-        """Make new infos where anything changed; those handed out are never changed."""
-        games = self.games.games
-        cleared = games["cleared"] > 0
-        is_new = self._is_stale | (games["gained"] > 0) | (games["locked"] > 0)
-        is_new[0] = True
-        # What says that lines were cleared, or that an episode ended, holds once.
-        self._is_stale = cleared | dones
-        which = np.flatnonzero(is_new)
-        self._infos = self._infos.copy()
-        for env, info in zip(which.tolist(), self._problem.infos(which), strict=True):
-            self._infos[env] = info
-        self._infos[0]["frame"] = self._problem.frame()
-
-    def _end(self, ended: NDArray[np.int64], truncated: NDArray[np.bool_]) -> None:
+    def _end(self, ended: NDArray[np.int64], infos: list[Info]) -> None:
         """Add the last observations to the infos of games that ended; begin anew."""
         last = self._problem.observe_some(ended)
         for row, env in enumerate(ended.tolist()):
-            info = self._infos[env]
-            info["TimeLimit.truncated"] = bool(truncated[env])
-            info["terminal_observation"] = (
+            infos[env]["TimeLimit.truncated"] = bool(self._problem.truncated[env])
+            infos[env]["terminal_observation"] = (
                 {name: part[row] for name, part in last.items()}
                 if isinstance(last, dict)
                 else last[row]
             )
-        self.games.begin(ended)
+        self._problem.begin(ended)

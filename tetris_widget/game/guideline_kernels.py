@@ -43,7 +43,7 @@ from tetris_widget.game.kernels import (
     next_piece,
     popcount,
 )
-from tetris_widget.game.pieces import N_PIECES, PIECE_NAMES
+from tetris_widget.game.pieces import HEIGHTS, N_PIECES, PIECE_NAMES
 from tetris_widget.game.srs import (
     BOTTOMS,
     BOX,
@@ -516,6 +516,65 @@ def step(games, cells, keys, rules):
         game.gained = game.score - before
 
 
+@njit(cache=True)
+def show_move(game, rules, out):
+    """Write what to draw of a game's last step, as told in `summarise`."""
+    has_locked = game.locked > 0
+    piece = game.locked if has_locked else game.piece
+    facing = game.locked_facing if has_locked else game.facing
+    x = game.locked_x if has_locked else game.x
+    y = game.locked_y if has_locked else game.y
+    orientation = ORIENTATIONS[piece, facing]
+    top = rules.rows - y - BOTTOMS[piece, facing] - HEIGHTS[piece, orientation]
+    out[0] = piece
+    out[1] = orientation
+    out[2] = x + LEFTS[piece, facing]
+    out[3] = max(0, top)
+    out[4] = game.hold
+    out[5] = game.lines
+    out[6] = game.pieces
+    out[7] = game.score
+    out[8] = level_of(game.lines, rules)
+    for i in range(out.shape[0] - 9):
+        out[9 + i] = game.queue[0, game.position[0] + 1 + i]
+
+
+@njit(cache=True, nogil=True)
+def summarise(games, rules, max_pieces, is_news, over, truncated, which, news, shown):
+    """Tell the results of a step, in arrays that lie close together.
+
+    Args:
+        max_pieces: a game of so many pieces that isn't over is truncated; 0: never.
+        is_news: (n,) bool: which games are told of anyway; updated to those whose
+            results held for this step only.
+        over, truncated: (n,) bool, overwritten.
+        which: (n,) int64: its first elements become the games that are told of.
+        news: (4, n) int64: their lines, pieces, lines cleared by the step, score.
+        shown: (9 + previews,) int64: of game 0, the piece that locked, or else the
+            present one; its orientation in `pieces.SHAPES`, its left column and top
+            row (0 when that is hidden); held piece, lines, pieces, score, level, and
+            the pieces to come.
+
+    Returns:
+        How many games are told of.
+    """
+    show_move(games[0], rules, shown)
+    count = 0
+    for i in range(games.shape[0]):
+        game = games[i]
+        over[i] = game.over
+        truncated[i] = not game.over and 0 < max_pieces <= game.pieces
+        if is_news[i] or game.gained or game.locked:
+            which[count] = i
+            news[0, count] = game.lines
+            news[1, count] = game.pieces
+            news[2, count] = game.cleared
+            news[3, count] = game.score
+            count += 1
+        is_news[i] = game.cleared > 0 or over[i] or truncated[i]
+    return count
+
+
 @njit(cache=True, nogil=True)
 def mask_keys(games, rules, out):
     """Write which keys would do something: (n, 8) bool. Waiting always does."""
@@ -555,13 +614,14 @@ def observe(games, cells, which, rules, previews, out):
             if there is hold, the held piece (or none) and whether it may be used.
     """
     size = rules.rows * rules.columns
+    first = HIDDEN_ROWS * rules.columns
     for i in range(which.shape[0]):
         game, seen = games[which[i]], out[i]
         # Local, and slices: so the compiler sees that nothing written changes what is
         # read, and that no index is negative.
         piece, facing = np.int64(game.piece), np.int64(game.facing)
         x, y = np.int64(game.x), np.int64(game.y)
-        board = cells[which[i]].reshape(-1)[HIDDEN_ROWS * rules.columns :]
+        board = cells[which[i]].reshape(-1)[first : first + size]
         full = seen[:size]
         for k in range(size):
             full[k] = min(board[k], np.uint8(1))
