@@ -688,50 +688,73 @@ def search(game, rules, free, reached, turned, kicked):
                 column = x + CELLS[piece, facing, i, 0]
                 hit |= game.field[column] >> CELLS[piece, facing, i, 1]
             free[facing, x] = inside & ~hit
-    waiting = np.zeros(FACINGS, np.int64)  # a bit for every x yet to be looked at
     start = np.int64(0) if piece == _O else np.int64(game.facing)
     reached[start, game.x + WALL] = np.int64(1) << (game.y + FLOOR)
+    waiting = np.zeros(FACINGS, np.int64)  # a bit for every x that has new positions
     waiting[start] = np.int64(1) << (game.x + WALL)
-    is_any = True
-    while is_any:
-        is_any = False
+    done = np.zeros((FACINGS, SPAN), np.int64)  # positions from which it was turned
+    while waiting.any():
         for facing in range(facings):
-            while waiting[facing]:
-                is_any = True
-                x = height_of(waiting[facing]) - 1
-                waiting[facing] &= ~(np.int64(1) << x)
-                here = fill_down(reached[facing, x], free[facing, x])
-                reached[facing, x] = here
-                reach(free, reached, waiting, facing, x - 1, here)
-                reach(free, reached, waiting, facing, x + 1, here)
-                if facings == 1:
-                    continue
+            changed = move_about(free[facing], reached[facing], waiting, facing)
+            while changed and piece != _O:
+                x = height_of(changed) - 1
+                changed &= ~(np.int64(1) << x)
+                fresh = reached[facing, x] & ~done[facing, x]
+                done[facing, x] |= fresh
                 for direction in range(2):
-                    step = 1 if direction == CLOCKWISE else FACINGS - 1
-                    to = (facing + step) % FACINGS
-                    rest = here
-                    for kick in range(N_KICKS):
-                        there = x + KICKS[piece, facing, direction, kick, 0]
-                        up = KICKS[piece, facing, direction, kick, 1]
-                        moved = shifted(rest, up) & free[to, there]
-                        if moved == 0:
-                            continue
-                        rest &= ~shifted(moved, -up)
-                        turned[to, there] |= moved
-                        if kick == N_KICKS - 1:
-                            kicked[to, there] |= moved
-                        reach(free, reached, waiting, to, there, moved)
-                        if rest == 0:
-                            break
+                    turn_all(
+                        piece,
+                        facing,
+                        direction,
+                        x,
+                        fresh,
+                        free,
+                        reached,
+                        turned,
+                        kicked,
+                        waiting,
+                    )
 
 
 @njit(cache=True)
-def reach(free, reached, waiting, facing, x, bits):
-    """Add positions; if any is new, have its column looked at."""
-    new = bits & free[facing, x] & ~reached[facing, x]
-    if new:
-        reached[facing, x] |= new
-        waiting[facing] |= np.int64(1) << x
+def move_about(free, reached, waiting, facing):
+    """Shift and drop until nothing new is reached; return a bit for every x changed."""
+    todo = waiting[facing]
+    waiting[facing] = 0
+    changed = np.int64(0)
+    while todo:
+        x = height_of(todo) - 1
+        changed |= np.int64(1) << x
+        todo &= ~(np.int64(1) << x)
+        here = fill_down(reached[x], free[x])
+        reached[x] = here
+        for beside in (x - 1, x + 1):
+            new = here & free[beside] & ~reached[beside]
+            if new:
+                reached[beside] |= new
+                todo |= np.int64(1) << beside
+    return changed
+
+
+@njit(cache=True)
+def turn_all(piece, facing, direction, x, rest, free, reached, turned, kicked, waiting):
+    """Turn a piece from every position whose bit is set in `rest`."""
+    to = (facing + (1 if direction == CLOCKWISE else FACINGS - 1)) % FACINGS
+    for kick in range(N_KICKS):
+        there = x + KICKS[piece, facing, direction, kick, 0]
+        up = KICKS[piece, facing, direction, kick, 1]
+        moved = shifted(rest, up) & free[to, there]
+        if moved == 0:
+            continue
+        turned[to, there] |= moved
+        if kick == N_KICKS - 1:
+            kicked[to, there] |= moved
+        if moved & ~reached[to, there]:
+            reached[to, there] |= moved
+            waiting[to] |= np.int64(1) << there
+        rest &= ~shifted(moved, -up)
+        if rest == 0:
+            break
 
 
 @njit(cache=True)
