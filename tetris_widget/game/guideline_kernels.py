@@ -758,27 +758,21 @@ def turn_all(piece, facing, direction, x, rest, free, reached, turned, kicked, w
 
 
 @njit(cache=True)
-def action_of(piece, facing, x, y, rules):
-    """Return the number of a placement; see `GuidelineGames.reachable`."""
-    orientation = ORIENTATIONS[piece, facing]
-    column = x + LEFTS[piece, facing]
-    row = y + BOTTOMS[piece, facing]
-    return (orientation * rules.columns + column) * (rules.rows + 1) + row
-
-
-@njit(cache=True)
 def mark_placements(game, rules, free, reached, mask):
-    """Write which placements can be reached."""
+    """Write which placements can be reached; see `GuidelineGames.mask_placements`."""
     mask[:] = False
     for facing in range(FACINGS):
-        for x in range(SPAN):
+        orientation = ORIENTATIONS[game.piece, facing]
+        for x in range(WALL - BOX // 2, WALL + rules.columns):
+            column = x - WALL + LEFTS[game.piece, facing]
+            first = (orientation * rules.columns + column) * (rules.rows + 1)
             resting = reached[facing, x] & ~(free[facing, x] << 1)
             while resting:
                 bit = height_of(resting) - 1
                 resting &= ~(np.int64(1) << bit)
-                y = bit - FLOOR
-                if y + BOTTOMS[game.piece, facing] <= rules.rows:
-                    mask[action_of(game.piece, facing, x - WALL, y, rules)] = True
+                row = bit - FLOOR + BOTTOMS[game.piece, facing]
+                if row <= rules.rows:
+                    mask[first + row] = True
     if rules.has_hold:
         mask[mask.shape[0] - 1] = game.can_hold
 
@@ -799,35 +793,37 @@ def move_to(game, action, rules, reached, turned, kicked):
     A piece that cannot get there falls where it is.
     """
     game.y -= drop_distance(game.field, game.piece, game.facing, game.x, game.y)
+    row = action % (rules.rows + 1)
+    column = action // (rules.rows + 1) % rules.columns
+    orientation = action // (rules.rows + 1) // rules.columns
     for facing in range(FACINGS):
-        for x in range(SPAN):
-            bits = reached[facing, x]
-            if not bits:
-                continue
-            row = action % (rules.rows + 1)
-            y = row - BOTTOMS[game.piece, facing]
-            if action_of(game.piece, facing, x - WALL, y, rules) != action:
-                continue
-            bit = np.int64(1) << (y + FLOOR)
-            if bits & bit:
-                game.facing = facing
-                game.x = x - WALL
-                game.y = y
-                game.turned = NOT_TURNED
-                if kicked[facing, x] & bit:
-                    game.turned = TURNED_BY_LAST_KICK
-                elif turned[facing, x] & bit:
-                    game.turned = TURNED
-                return
+        if ORIENTATIONS[game.piece, facing] != orientation:
+            continue
+        x = column - LEFTS[game.piece, facing]
+        y = row - BOTTOMS[game.piece, facing]
+        bit = np.int64(1) << (y + FLOOR)
+        if reached[facing, x + WALL] & bit:
+            game.facing = facing
+            game.x = x
+            game.y = y
+            game.turned = NOT_TURNED
+            if kicked[facing, x + WALL] & bit:
+                game.turned = TURNED_BY_LAST_KICK
+            elif turned[facing, x + WALL] & bit:
+                game.turned = TURNED
+            return
 
 
 @njit(cache=True)
 def next_legal(mask, action):
     """Return the action, or the next that is legal, after the last the first."""
-    for i in range(mask.shape[0]):
-        legal = (action + i) % mask.shape[0]
+    legal = action
+    for _ in range(mask.shape[0]):
         if mask[legal]:
             return legal
+        legal += 1
+        if legal == mask.shape[0]:
+            legal = 0
     return action
 
 
