@@ -189,6 +189,13 @@ def find_turn(field, piece, facing, x, y, direction):
     return -1
 
 
+@njit(cache=True)
+def where(game):
+    """Return piece, facing, x and y, all int64: what they go to is compiled once."""
+    facing, x, y = np.int64(game.facing), np.int64(game.x), np.int64(game.y)
+    return np.int64(game.piece), facing, x, y
+
+
 # Beginning
 
 
@@ -246,14 +253,15 @@ def spawn(game, piece, rules):
     game.y = rules.rows - BOTTOMS[piece, 0]
     game.turned = NOT_TURNED
     game.fall_time = 0
-    if not fits(game.field, piece, 0, game.x, game.y):
+    kind, facing, x, y = where(game)
+    if not fits(game.field, kind, facing, x, y):
         game.over = True
-    elif fits(game.field, piece, 0, game.x, game.y - 1):
+    elif fits(game.field, kind, facing, x, y - 1):
         game.y -= 1
     game.lowest = game.y
     game.moves = 0
     game.lock_time = 0
-    game.has_landed = not fits(game.field, piece, 0, game.x, game.y - 1)
+    game.has_landed = not fits(game.field, kind, facing, x, game.y - 1)
 
 
 # Keys
@@ -266,21 +274,22 @@ def press(game, key, rules):
     Returns:
         Whether the piece locks.
     """
+    piece, facing, x, y = where(game)
     if key in (LEFT, RIGHT):
-        x = game.x + (1 if key == RIGHT else -1)
-        if fits(game.field, game.piece, game.facing, x, game.y):
-            game.x = x
+        beside = x + (1 if key == RIGHT else -1)
+        if fits(game.field, piece, facing, beside, y):
+            game.x = beside
             game.turned = NOT_TURNED
             note_move(game)
     elif key in (CW, CCW):
         turn(game, CLOCKWISE if key == CW else COUNTERCLOCKWISE)
     elif key == SOFT:
-        if fits(game.field, game.piece, game.facing, game.x, game.y - 1):
+        if fits(game.field, piece, facing, x, y - 1):
             fall(game)
             game.fall_time = 0
             game.score += SOFT_POINTS
     elif key == HARD:
-        distance = drop_distance(game.field, game.piece, game.facing, game.x, game.y)
+        distance = drop_distance(game.field, piece, facing, x, y)
         if distance:
             game.y -= distance
             game.turned = NOT_TURNED
@@ -294,13 +303,14 @@ def press(game, key, rules):
 @njit(cache=True)
 def turn(game, direction):
     """Turn the piece if it can be."""
-    kick = find_turn(game.field, game.piece, game.facing, game.x, game.y, direction)
+    piece, facing, x, y = where(game)
+    kick = find_turn(game.field, piece, facing, x, y, direction)
     if kick < 0:
         return
-    game.x += KICKS[game.piece, game.facing, direction, kick, 0]
-    game.y += KICKS[game.piece, game.facing, direction, kick, 1]
+    game.x = x + KICKS[piece, facing, direction, kick, 0]
+    game.y = y + KICKS[piece, facing, direction, kick, 1]
     step = 1 if direction == CLOCKWISE else FACINGS - 1
-    game.facing = (game.facing + step) % FACINGS
+    game.facing = (facing + step) % FACINGS
     game.turned = TURNED_BY_LAST_KICK if kick == N_KICKS - 1 else TURNED
     note_move(game)
 
@@ -353,17 +363,18 @@ def pass_time(game, rules):
     Returns:
         Whether the piece locks.
     """
-    if drop_distance(game.field, game.piece, game.facing, game.x, game.y) == 0:
+    piece, facing, x, y = where(game)
+    if not fits(game.field, piece, facing, x, y - 1):
         game.lock_time += rules.tick
     else:
         game.fall_time += rules.tick
         row_time = ROW_TIMES[level_of(game.lines, rules)]
         while game.fall_time >= row_time:
-            if not fits(game.field, game.piece, game.facing, game.x, game.y - 1):
+            if not fits(game.field, piece, facing, x, game.y - 1):
                 break
             fall(game)
             game.fall_time -= row_time
-        if fits(game.field, game.piece, game.facing, game.x, game.y - 1):
+        if fits(game.field, piece, facing, x, game.y - 1):
             return False
     game.fall_time = 0
     game.has_landed = True
@@ -580,7 +591,7 @@ def mask_keys(games, rules, out):
     """Write which keys would do something: (n, 8) bool. Waiting always does."""
     for i in range(games.shape[0]):
         game = games[i]
-        piece, facing, x, y = game.piece, game.facing, game.x, game.y
+        piece, facing, x, y = where(game)
         field, mask = game.field, out[i]
         mask[NONE] = True
         mask[LEFT] = fits(field, piece, facing, x - 1, y)
@@ -619,8 +630,7 @@ def observe(games, cells, which, rules, previews, out):
         game, seen = games[which[i]], out[i]
         # Local, and slices: so the compiler sees that nothing written changes what is
         # read, and that no index is negative.
-        piece, facing = np.int64(game.piece), np.int64(game.facing)
-        x, y = np.int64(game.x), np.int64(game.y)
+        piece, facing, x, y = where(game)
         board = cells[which[i]].reshape(-1)[first : first + size]
         full = seen[:size]
         for k in range(size):
@@ -792,15 +802,16 @@ def move_to(game, action, rules, reached, turned, kicked):
 
     A piece that cannot get there falls where it is.
     """
-    game.y -= drop_distance(game.field, game.piece, game.facing, game.x, game.y)
+    piece, facing, x, y = where(game)
+    game.y -= drop_distance(game.field, piece, facing, x, y)
     row = action % (rules.rows + 1)
     column = action // (rules.rows + 1) % rules.columns
     orientation = action // (rules.rows + 1) // rules.columns
     for facing in range(FACINGS):
-        if ORIENTATIONS[game.piece, facing] != orientation:
+        if ORIENTATIONS[piece, facing] != orientation:
             continue
-        x = column - LEFTS[game.piece, facing]
-        y = row - BOTTOMS[game.piece, facing]
+        x = column - LEFTS[piece, facing]
+        y = row - BOTTOMS[piece, facing]
         bit = np.int64(1) << (y + FLOOR)
         if reached[facing, x + WALL] & bit:
             game.facing = facing
