@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 
 from tetris_widget.envs import KEYS_ENV_ID, TetrisKeysEnv, TetrisKeysVecEnv
 from tetris_widget.game.guideline import KEYS
+from tetris_widget.game.guideline_kernels import FLOOR, WALL
 from tetris_widget.game.pieces import cells
 
 OBSERVATIONS = ("flat", "image", "dict")
@@ -134,6 +135,27 @@ def test_infos_handed_out_are_never_changed() -> None:
     for infos, kept in handed:
         assert [list(info) for info in infos] == [list(info) for info in kept]
         assert [info["score"] for info in infos] == [info["score"] for info in kept]
+
+
+def test_holding_into_the_end_tells_it_in_a_new_info() -> None:
+    """The piece from hold spawns on full cells; nothing locks, nothing is scored."""
+    vec = TetrisKeysVecEnv(2, seed=0)
+    vec.reset()
+    state = vec.get_state()
+    game = 1
+    record = state["games"][game]
+    record["x"], record["y"] = 0, 5
+    for column in range(3, 7):
+        state["cells"][game, 19, column] = 1  # just above the visible rows
+        record["field"][column + WALL] |= 1 << (20 + FLOOR)
+    vec.set_state(state)
+    vec.step(np.zeros(2, np.int64))
+    before = vec.step(np.zeros(2, np.int64))[3][game]
+    _, _, dones, infos = vec.step(np.array([0, KEYS.index("hold")]))
+    assert dones.tolist() == [False, True]
+    assert infos[game]["TimeLimit.truncated"] is False
+    assert "terminal_observation" not in before
+    assert "terminal_observation" not in vec.step(np.zeros(2, np.int64))[3][game]
 
 
 def test_an_observation_is_not_overwritten_by_the_next_step() -> None:

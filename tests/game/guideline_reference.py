@@ -115,6 +115,28 @@ class Box:
             if not self.fits(name, (facing, x, y - 1))
         }
 
+    def paths(self, name: str, start: Position) -> dict[Position, list[str]]:
+        """The fewest keys to every resting position, the last being a turn if any."""
+        keys: dict[Position, list[str]] = {start: []}
+        todo = [start]
+        for position in todo:
+            facing, x, y = position
+            for key, there in (
+                ("cw", self.turn(name, position, 1)[0]),
+                ("ccw", self.turn(name, position, 3)[0]),
+                ("left", (facing, x - 1, y)),
+                ("right", (facing, x + 1, y)),
+                ("soft", (facing, x, y - 1)),
+            ):
+                if there not in keys and self.fits(name, there):
+                    keys[there] = [*keys[position], key]
+                    todo.append(there)
+        return {
+            (facing, x, y): path
+            for (facing, x, y), path in keys.items()
+            if not self.fits(name, (facing, x, y - 1))
+        }
+
 
 class ReferenceGame(Box):
     """One game, a key and a tick at a time; the pieces to come are handed to it."""

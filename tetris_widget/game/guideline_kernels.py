@@ -575,14 +575,15 @@ def summarise(games, rules, max_pieces, is_news, over, truncated, which, news, s
         game = games[i]
         over[i] = game.over
         truncated[i] = not game.over and 0 < max_pieces <= game.pieces
-        if is_news[i] or game.gained or game.locked:
+        has_ended = over[i] or truncated[i]
+        if is_news[i] or game.gained or game.locked or has_ended:
             which[count] = i
             news[0, count] = game.lines
             news[1, count] = game.pieces
             news[2, count] = game.cleared
             news[3, count] = game.score
             count += 1
-        is_news[i] = game.cleared > 0 or over[i] or truncated[i]
+        is_news[i] = game.cleared > 0 or has_ended
     return count
 
 
