@@ -486,6 +486,18 @@ def test_fifteen_moves_lock_it_where_it_rests() -> None:
     assert games.games[0]["pieces"] == 1
 
 
+def test_moves_in_the_air_after_the_fifteenth_do_not_start_over() -> None:
+    games = on_floor(0.001)
+    games.games[0]["moves"], games.games[0]["has_landed"] = 14, True
+    games.games[0]["y"] = 3  # kicked up from the floor, say
+    press(games, *["left", "right"] * 150)
+    assert position(games)[2] == 3
+    press(games, *["soft"] * 3)
+    assert games.games[0]["pieces"] == 0
+    press(games, "soft")
+    assert games.games[0]["pieces"] == 1
+
+
 def test_falling_below_its_lowest_row_gives_fifteen_moves_again() -> None:
     games = GuidelineGames(1, seed=0)
     set_board(games, picture(".......xxx"))

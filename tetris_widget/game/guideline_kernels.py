@@ -331,7 +331,7 @@ def hold_piece(game, rules):
 def note_move(game):
     """Give a piece that has landed its time to lock anew."""
     if game.has_landed:
-        game.moves += 1
+        game.moves = min(game.moves + 1, MAX_MOVES)  # it may move on in the air
         game.lock_time = 0
 
 
