@@ -225,14 +225,16 @@ def test_a_frame_has_the_piece_where_it_is(action: str) -> None:
 def test_a_game_goes_on_from_a_state() -> None:
     env = TetrisKeysEnv()
     env.reset(seed=3)
-    for _ in range(20):
-        env.step(np.int64(HARD if _ % 4 == 0 else 1))
+    for a in range(20):
+        env.step(np.int64(HARD if a % 4 == 0 else 1))
     state = env.get_state()
     expected = [env.step(np.int64(a % 8))[0] for a in range(40)]
     other = TetrisKeysEnv()
     other.reset(seed=99, options={"state": state})
     assert not np.array_equal(other.get_state()["games"], env.get_state()["games"])
-    other.reset(options={"state": state})
+    _, info = other.reset(options={"state": state})
+    assert info["pieces"] == state["games"]["pieces"][0] > 0
+    assert info["lines_cleared"] == 0
     for a, observation in enumerate(expected):
         assert np.array_equal(other.step(np.int64(a % 8))[0], observation)
     with pytest.raises(ValueError, match="options: 'board'; allowed: 'state'"):

@@ -490,7 +490,7 @@ def test_moves_in_the_air_after_the_fifteenth_do_not_start_over() -> None:
     games = on_floor(0.001)
     games.games[0]["moves"], games.games[0]["has_landed"] = 14, True
     games.games[0]["y"] = 3  # kicked up from the floor, say
-    press(games, *["left", "right"] * 150)
+    press(games, *["left", "right"] * 75)
     assert position(games)[2] == 3
     press(games, *["soft"] * 3)
     assert games.games[0]["pieces"] == 0

@@ -261,7 +261,8 @@ class TetrisKeysEnv(gymnasium.Env[Observation, np.int64]):
             self.games.seed(seed)
         if "state" not in options:
             self._problem.begin()
-        return self._observe(), self._problem.infos()[0]
+        info = {**self._problem.infos()[0], "lines_cleared": 0}
+        return self._observe(), info
 
     def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, Info]:
         """Press a key and let a tick pass, or place the piece.
