@@ -169,7 +169,8 @@ def test_an_observation_is_not_overwritten_by_the_next_step() -> None:
 def test_what_an_observation_says() -> None:
     env = TetrisKeysEnv(observation="dict", previews=2)
     env.reset(seed=0)
-    env.step(np.int64(HARD))
+    for _ in range(3):
+        env.step(np.int64(HARD))
     env.step(np.int64(KEYS.index("hold")))
     observation = env.step(np.int64(KEYS.index("cw")))[0]
     view = env.games.view(0)

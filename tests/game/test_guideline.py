@@ -406,6 +406,13 @@ def test_the_published_points_of_t_spins(spin: int, lines: int, points: int) -> 
         assert kernels.reward_clear(record[0], lines, spin) == points * 3 // 2
 
 
+def test_an_all_clear_by_a_t_spin_back_to_back_scores_as_one_of_its_lines() -> None:
+    record = np.zeros(1, kernels.GAME)
+    record["combo"], record["is_back_to_back"], record["is_all_clear"] = -1, True, True
+    points = kernels.reward_clear(record[0], 2, kernels.FULL_SPIN)
+    assert points == 1200 * 1.5 + 1200
+
+
 def test_soft_drop_scores_one_and_hard_drop_two_a_cell() -> None:
     games = GuidelineGames(1, seed=0, tick=0.001)
     put(games, "O", "N", 4, 10)
@@ -923,6 +930,16 @@ def test_a_placement_that_a_turn_can_end_in_is_a_t_spin() -> None:
     games.place(np.array([action]))
     assert games.games[0]["spin"] == kernels.FULL_SPIN
     assert games.games[0]["score"] == 1200
+
+
+def test_a_placement_that_the_fifth_kick_can_end_in_is_a_full_spin() -> None:
+    games = GuidelineGames(1, seed=0)
+    set_board(games, {cell: "O" for cell in TRIPLE if cell != (2, 0)})
+    put(games, "T", "N", 3, 19)
+    games.place(np.array([(3 * 10 + 2) * 21 + 0]))  # pointing left, at column 2
+    assert games.games[0]["locked_facing"] == FACINGS.index("W")
+    assert games.games[0]["spin"] == kernels.FULL_SPIN
+    assert games.games[0]["cleared"] == 2
 
 
 def test_hold_is_the_last_placement() -> None:
