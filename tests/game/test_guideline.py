@@ -263,7 +263,7 @@ def test_one_empty_corner_at_the_point_makes_it_mini() -> None:
 # Turned by (1, -2) past the roof at the right into the hole.
 TRIPLE = picture(
     "...xx.....",
-    "x...xxxxxx",
+    "....xxxxxx",
     "xxx.xxxxxx",
     "xx..xxxxxx",
     "xxx.xxxxxx",
