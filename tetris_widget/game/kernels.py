@@ -24,6 +24,7 @@ from tetris_widget.game.pieces import (
     HEIGHTS,
     MASKS,
     MAX_ROTATIONS,
+    N_CELLS,
     N_PIECES,
     ROTATIONS,
     WIDTHS,
@@ -51,6 +52,16 @@ def leading_zeros(typing_context, bits):
 
     def generate(context, builder, signature, arguments):
         return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def trailing_zeros(typing_context, bits):
+    """Count the zeros below the lowest bit that is set, of 64: one instruction."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
 
     return types.int64(types.int64), generate
 
@@ -118,55 +129,56 @@ def new_game(state, game, randomizer):
 
 
 @njit(cache=True)
-def landing_row(board, heights, piece, rotation, column):
-    """Return the row, from the floor, of the lower edge of the piece's box."""
+def landing_row(heights, first, piece, rotation):
+    """Return the row, from the floor, of the lower edge of the piece's box.
+
+    Args:
+        heights: of columns; `first` is where those under the piece begin.
+    """
     row = 0
     for j in range(WIDTHS[piece, rotation]):
-        row = max(row, heights[column + j] - BOTTOMS[piece, rotation, j])
+        row = max(row, heights[first + j] - BOTTOMS[piece, rotation, j])
     return row
 
 
 @njit(cache=True)
-def drop(board, heights, piece, rotation, column, rows, out):
-    """Write the board after a placement to `out`.
+def drop(board, heights, piece, rotation, column, rows):
+    """Place a piece on a board whose heights are known, and clear its full lines.
+
+    The heights follow. A placement that is not legal changes nothing.
 
     Returns:
-        The row it lands in (-1: not legal, `out` is undefined), the lines cleared, and
-        the cells of the piece that were in them.
+        The row it lands in (-1: not legal), and the lines cleared.
     """
-    n_columns = board.shape[0]
-    if rotation >= ROTATIONS[piece] or column + WIDTHS[piece, rotation] > n_columns:
-        return NOT_LEGAL, 0, 0
-    row = landing_row(board, heights, piece, rotation, column)
+    width = WIDTHS[piece, rotation]
+    if rotation >= ROTATIONS[piece] or column + width > board.shape[0]:
+        return NOT_LEGAL, 0
+    row = landing_row(heights, column, piece, rotation)
     if row + HEIGHTS[piece, rotation] > rows:
-        return NOT_LEGAL, 0, 0
-    for c in range(n_columns):
-        out[c] = board[c]
-    for j in range(WIDTHS[piece, rotation]):
-        out[column + j] |= MASKS[piece, rotation, j] << row
+        return NOT_LEGAL, 0
+    for j in range(width):
+        board[column + j] |= MASKS[piece, rotation, j] << row
+        heights[column + j] = height_of(np.int64(board[column + j]))
     full = np.int64(-1)
-    for c in range(n_columns):
-        full &= np.int64(out[c])
+    for c in range(board.shape[0]):
+        full &= np.int64(board[c])
     if full == 0:
-        return row, 0, 0
-    lines = popcount(full)
-    cells = 0
-    for j in range(WIDTHS[piece, rotation]):
-        cells += popcount((np.int64(MASKS[piece, rotation, j]) << row) & full)
-    clear(out, full)
-    return row, lines, cells
+        return row, 0
+    clear(board, 0, board.shape[0], full)
+    measure_heights(board, heights)
+    return row, popcount(full)
 
 
 @njit(cache=True)
-def clear(board, full):
-    """Take out the rows whose bits are set in `full`."""
+def clear(bits, first, n_columns, full):
+    """Take out the rows whose bits are set in `full` of bits[first : … + n_columns]."""
     while full:
         row = height_of(full) - 1  # from the top, so that those below keep their place
         below = (np.int64(1) << row) - 1
         full &= below
-        for c in range(board.shape[0]):
-            bits = np.int64(board[c])
-            board[c] = (bits & below) | ((bits >> 1) & ~below)
+        for c in range(first, first + n_columns):
+            own = np.int64(bits[c])
+            bits[c] = (own & below) | ((own >> 1) & ~below)
 
 
 @njit(cache=True)
@@ -177,25 +189,25 @@ def measure_heights(board, heights):
 
 
 @njit(cache=True)
-def has_placement(board, heights, piece, rows):
+def has_placement(heights, piece, rows):
     """Return whether the piece can be placed anywhere."""
+    n_columns = heights.shape[0]
     for rotation in range(ROTATIONS[piece]):
-        for column in range(board.shape[0] - WIDTHS[piece, rotation] + 1):
-            row = landing_row(board, heights, piece, rotation, column)
+        for column in range(n_columns - WIDTHS[piece, rotation] + 1):
+            row = landing_row(heights, column, piece, rotation)
             if row + HEIGHTS[piece, rotation] <= rows:
                 return True
     return False
 
 
 @njit(cache=True)
-def legal_actions(board, heights, piece, rows, mask):
+def legal_actions(heights, piece, rows, mask):
     """Write which actions (rotation × columns + column) are legal."""
-    n_columns = board.shape[0]
-    for action in range(mask.shape[0]):
-        mask[action] = False
+    n_columns = heights.shape[0]
+    mask[:] = False
     for rotation in range(ROTATIONS[piece]):
         for column in range(n_columns - WIDTHS[piece, rotation] + 1):
-            row = landing_row(board, heights, piece, rotation, column)
+            row = landing_row(heights, column, piece, rotation)
             mask[rotation * n_columns + column] = row + HEIGHTS[piece, rotation] <= rows
 
 
@@ -203,94 +215,281 @@ def legal_actions(board, heights, piece, rows, mask):
 
 
 @njit(cache=True)
-def describe(board, rows, scale, landing_height, eroded_cells, lines, out):
-    """Write the scaled features of a board, in the order of FEATURES."""
-    n_columns = board.shape[0]
-    wall = (np.int64(1) << rows) - 1
-    row_transitions = column_transitions = holes = wells = depth = 0
-    total = highest = bumpiness = 0
-    hole_rows = np.int64(0)
-    differences = 0
-    left = wall
-    previous_height = 0
-    for c in range(n_columns):
-        bits = np.int64(board[c])
-        right = np.int64(board[c + 1]) if c + 1 < n_columns else wall
-        height = height_of(bits)
-        full = popcount(bits)
-        row_transitions += popcount(left ^ bits)
-        column_transitions += popcount(bits ^ ((bits << 1) | 1))
-        if full < height:
-            holes += height - full
-            covered = ~bits & ((np.int64(1) << height) - 1)
-            hole_rows |= covered
-            # Every full cell above the stack that stands on the floor is above a hole.
-            floor_stack = popcount(bits & ~(bits + 1) & ((bits ^ (bits + 1)) >> 1))
-            depth += full - floor_stack
-        well = ~bits & left & right & wall
-        if well:
-            wells += sum_of_wells(well, bits)
-        total += height
-        highest = max(highest, height)
-        if c > 0:
-            step = height - previous_height
-            bumpiness += abs(step)
-            if -2 <= step <= 2:
-                differences |= 1 << (step + 2)
-        previous_height = height
-        left = bits
-    row_transitions += popcount(left ^ wall)
-    out[0] = landing_height * scale[0]
-    out[1] = eroded_cells * scale[1]
-    out[2] = row_transitions * scale[2]
-    out[3] = column_transitions * scale[3]
-    out[4] = holes * scale[4]
-    out[5] = wells * scale[5]
-    out[6] = depth * scale[6]
-    out[7] = popcount(hole_rows) * scale[7]
-    out[8] = popcount(differences) * scale[8]
-    out[9] = total * scale[9]
-    out[10] = highest * scale[10]
-    out[11] = bumpiness * scale[11]
-    out[12] = lines * scale[12]
-
-
-@njit(cache=True)
 def sum_of_wells(well, bits):
     """Sum over the cells of `well` the empty cells from each downwards."""
     total = 0
     while well:
-        below = (well & -well) * 2 - 1  # the lowest well cell and all under it
-        total += popcount(below) - height_of(bits & below)
-        well &= well - 1
+        lowest = well & -well
+        # Going up a run of adjacent well cells, each has one more empty cell.
+        length = trailing_zeros(~(well >> trailing_zeros(well)))
+        depth = height_of(lowest) - height_of(bits & (lowest - 1))
+        total += length * depth + ((length * (length - 1)) >> 1)
+        well &= well + lowest
     return total
 
 
+# What is measured once of a board, to know its boards after a placement: a survey. One
+# flat array, a desk, has all that these kernels work on, because numba counts
+# references to arrays: many small ones cost more than the work.
+(
+    # The columns between two walls: column c is at BITS + 1 + c.
+    BITS,
+    HEIGHTS_OF,
+    # The rows that are full in all columns left of c; in all from c on.
+    FULL_BEFORE,
+    FULL_FROM,
+    # The set of differences (-2 to 2) of adjacent heights left of c; from c on.
+    STEPS_BEFORE,
+    STEPS_FROM,
+    # The share of column c in `cumulative_wells`; whether it has holes.
+    WELLS_OF,
+    HAS_HOLES,
+    # The features of the board in FEATURES' order, but `rows_with_holes` as their set.
+    SUMS,
+    SURVEY_SIZE,
+) = range(0, 160, 16)
+# A desk: a survey, another to work on, then for each legal placement its action, and
+# what it leads to (see `describe_placements`).
+SPARE = SURVEY_SIZE
+MAX_ACTIONS = MAX_ROTATIONS * 12
+ACTIONS = 2 * SURVEY_SIZE
+DESCRIPTIONS = ACTIONS + MAX_ACTIONS
+DESCRIPTION_SIZE = 16
+DESK_SIZE = DESCRIPTIONS + MAX_ACTIONS * DESCRIPTION_SIZE
+(
+    LANDING_HEIGHT,
+    ERODED_CELLS,
+    ROW_TRANSITIONS,
+    COLUMN_TRANSITIONS,
+    HOLES,
+    CUMULATIVE_WELLS,
+    HOLE_DEPTH,
+    ROWS_WITH_HOLES,
+    DIVERSITY,
+    SUM_HEIGHTS,
+    MAX_HEIGHT,
+    BUMPINESS,
+    LINES,
+) = range(N_FEATURES)
+
+
 @njit(cache=True)
-def describe_placements(board, heights, piece, rows, scale, scratch, out):
-    """Write the features of every placement and, last, whether it is legal.
+def step_bit(step):
+    """Return a difference of heights as a member of a set; none beyond -2 to 2."""
+    return 1 << (step + 2) if -2 <= step <= 2 else 0
+
+
+@njit(cache=True)
+def examine(desk, survey, n_columns, rows):
+    """Measure the board whose columns are in a survey's BITS.
 
     Args:
-        out: (4 × columns, features + 1); rows of illegal placements become 0.
+        survey: where it begins in the desk.
+    """
+    wall = (np.int64(1) << rows) - 1
+    bits = survey + BITS
+    desk[bits] = desk[bits + n_columns + 1] = wall
+    row_transitions = column_transitions = holes = wells = depth = 0
+    total = highest = bumpiness = previous = 0
+    hole_rows = steps = np.int64(0)
+    full = np.int64(-1)
+    for c in range(n_columns):
+        left, own, right = desk[bits + c], desk[bits + c + 1], desk[bits + c + 2]
+        height = height_of(own)
+        count = popcount(own)
+        row_transitions += popcount(left ^ own)
+        column_transitions += popcount(own ^ ((own << 1) | 1))
+        if count < height:
+            holes += height - count
+            hole_rows |= ~own & ((np.int64(1) << height) - 1)
+            # Every full cell above the stack that stands on the floor is above a hole.
+            depth += count - trailing_zeros(~own)
+        share = sum_of_wells(~own & left & right & wall, own)
+        wells += share
+        total += height
+        highest = max(highest, height)
+        desk[survey + HEIGHTS_OF + c] = height
+        desk[survey + HAS_HOLES + c] = height - count
+        desk[survey + WELLS_OF + c] = share
+        desk[survey + FULL_BEFORE + c] = full
+        desk[survey + STEPS_BEFORE + c] = steps
+        full &= own
+        if c > 0:
+            bumpiness += abs(height - previous)
+            steps |= step_bit(height - previous)
+        previous = height
+    row_transitions += popcount(desk[bits + n_columns] ^ wall)
+    desk[survey + SUMS + ROW_TRANSITIONS] = row_transitions
+    desk[survey + SUMS + COLUMN_TRANSITIONS] = column_transitions
+    desk[survey + SUMS + HOLES] = holes
+    desk[survey + SUMS + CUMULATIVE_WELLS] = wells
+    desk[survey + SUMS + HOLE_DEPTH] = depth
+    desk[survey + SUMS + ROWS_WITH_HOLES] = hole_rows
+    desk[survey + SUMS + DIVERSITY] = popcount(steps)
+    desk[survey + SUMS + SUM_HEIGHTS] = total
+    desk[survey + SUMS + MAX_HEIGHT] = highest
+    desk[survey + SUMS + BUMPINESS] = bumpiness
+    full, steps = np.int64(-1), np.int64(0)
+    desk[survey + FULL_FROM + n_columns] = full
+    desk[survey + STEPS_FROM + n_columns] = steps
+    for c in range(n_columns - 1, -1, -1):
+        full &= desk[bits + c + 1]
+        height = desk[survey + HEIGHTS_OF + c]
+        if c + 1 < n_columns:
+            steps |= step_bit(previous - height)
+        previous = height
+        desk[survey + FULL_FROM + c] = full
+        desk[survey + STEPS_FROM + c] = steps
+
+
+@njit(cache=True)
+def survey_board(desk, board, rows):
+    """Measure a board, into the desk's first survey."""
+    for c in range(board.shape[0]):
+        desk[BITS + 1 + c] = board[c]
+    examine(desk, 0, board.shape[0], rows)
+
+
+@njit(cache=True)
+def copy_features(desk, survey, out):
+    """Write the features of a surveyed board itself as a description at `out`."""
+    for i in range(N_FEATURES):
+        desk[out + i] = desk[survey + SUMS + i]
+    desk[out + ROWS_WITH_HOLES] = popcount(desk[out + ROWS_WITH_HOLES])
+    desk[out + LANDING_HEIGHT] = desk[out + ERODED_CELLS] = desk[out + LINES] = 0
+
+
+@njit(cache=True)
+def describe_clearing(desk, piece, rotation, column, row, full, n_columns, rows, out):
+    """Describe the board after a placement that fills the rows `full`."""
+    first = SPARE + BITS + 1
+    for c in range(n_columns):
+        desk[first + c] = desk[BITS + 1 + c]
+    cells = 0
+    for j in range(WIDTHS[piece, rotation]):
+        mask = np.int64(MASKS[piece, rotation, j]) << row
+        desk[first + column + j] |= mask
+        cells += popcount(mask & full)
+    clear(desk, first, n_columns, full)
+    examine(desk, SPARE, n_columns, rows)
+    copy_features(desk, SPARE, out)
+    lines = popcount(full)
+    desk[out + ERODED_CELLS] = lines * cells
+    desk[out + LINES] = lines
+
+
+@njit(cache=True)
+def describe_filling(desk, piece, rotation, column, row, n_columns, out):
+    """Describe the board after a placement that clears nothing.
+
+    Only the columns that the piece touches and their neighbours are looked at.
+    """
+    bits, heights = BITS + 1 + column, HEIGHTS_OF + column
+    wall = desk[BITS]
+    width = WIDTHS[piece, rotation]
+    end = column + width
+    gaps = contacts = 0
+    column_transitions = desk[SUMS + COLUMN_TRANSITIONS]
+    wells = desk[SUMS + CUMULATIVE_WELLS]
+    depth = desk[SUMS + HOLE_DEPTH]
+    hole_rows = desk[SUMS + ROWS_WITH_HOLES]
+    highest = desk[SUMS + MAX_HEIGHT]
+    bumpiness = desk[SUMS + BUMPINESS]
+    steps = desk[STEPS_BEFORE + column] | desk[STEPS_FROM + end]
+    cells = np.int64(MASKS[piece, rotation, 0]) << row
+    left = desk[bits - 1]
+    left_height = left_top = np.int64(0)
+    if column > 0:
+        # Cells of the piece are new right walls for wells in the column beside it.
+        new_wells = cells & ~left & desk[bits - 2]
+        if new_wells:
+            wells += sum_of_wells(new_wells, left)
+        left_height = left_top = desk[heights - 1]
+    for j in range(width):
+        own, right = desk[bits + j], desk[bits + j + 1]
+        height = desk[heights + j]
+        count = popcount(cells)
+        bottom = row + BOTTOMS[piece, rotation, j]
+        top = bottom + count
+        gap = bottom - height
+        if gap:
+            gaps += gap
+            column_transitions += 2
+            hole_rows |= (np.int64(1) << bottom) - (np.int64(1) << height)
+            depth += count
+        elif desk[HAS_HOLES + column + j]:
+            depth += count
+        contacts += popcount(cells & left) + popcount(cells & right)
+        highest = max(highest, top)
+        own |= cells
+        if j + 1 < width:
+            cells = np.int64(MASKS[piece, rotation, j + 1]) << row
+            right |= cells
+        wells -= desk[WELLS_OF + column + j]
+        well = ~own & left & right & wall
+        if well:
+            wells += sum_of_wells(well, own)
+        if column + j > 0:
+            bumpiness += abs(top - left_top) - abs(height - left_height)
+            steps |= step_bit(top - left_top)
+        left, left_height, left_top = own, height, top
+    if end < n_columns:
+        beside = desk[bits + width]
+        new_wells = cells & ~beside & desk[bits + width + 1]
+        if new_wells:
+            wells += sum_of_wells(new_wells, beside)
+        height = desk[heights + width]
+        bumpiness += abs(height - left_top) - abs(height - left_height)
+        steps |= step_bit(height - left_top)
+    desk[out + ERODED_CELLS] = 0
+    # A cell between two empty ones adds two transitions; beside a full one, it takes
+    # one away instead.
+    transitions = desk[SUMS + ROW_TRANSITIONS] + 2 * (N_CELLS - contacts)
+    desk[out + ROW_TRANSITIONS] = transitions
+    desk[out + COLUMN_TRANSITIONS] = column_transitions
+    desk[out + HOLES] = desk[SUMS + HOLES] + gaps
+    desk[out + CUMULATIVE_WELLS] = wells
+    desk[out + HOLE_DEPTH] = depth
+    desk[out + ROWS_WITH_HOLES] = popcount(hole_rows)
+    desk[out + DIVERSITY] = popcount(steps)
+    desk[out + SUM_HEIGHTS] = desk[SUMS + SUM_HEIGHTS] + gaps + N_CELLS
+    desk[out + MAX_HEIGHT] = highest
+    desk[out + BUMPINESS] = bumpiness
+    desk[out + LINES] = 0
+
+
+@njit(cache=True)
+def describe_placements(desk, piece, n_columns, rows):
+    """Describe every legal placement on the board that is surveyed.
+
+    Orientations outer, columns left to right. The k-th one's action, rotation × columns
+    + column, is at ACTIONS + k; the features of the board that it leads to, unscaled
+    and but for twice the landing height, at DESCRIPTIONS + k × DESCRIPTION_SIZE.
 
     Returns:
-        The number of legal placements.
+        How many placements are legal.
     """
-    n_columns = board.shape[0]
     count = 0
-    for rotation in range(MAX_ROTATIONS):
-        for column in range(n_columns):
-            target = out[rotation * n_columns + column]
-            row, lines, cells = drop(
-                board, heights, piece, rotation, column, rows, scratch
-            )
-            if row == NOT_LEGAL:
-                for i in range(N_FEATURES + 1):
-                    target[i] = 0.0
+    for rotation in range(ROTATIONS[piece]):
+        width, height = WIDTHS[piece, rotation], HEIGHTS[piece, rotation]
+        for column in range(n_columns - width + 1):
+            row = landing_row(desk, HEIGHTS_OF + column, piece, rotation)
+            if row + height > rows:
                 continue
-            landing = row + (HEIGHTS[piece, rotation] - 1) / 2.0
-            describe(scratch, rows, scale, landing, lines * cells, lines, target)
-            target[N_FEATURES] = 1.0
+            out = DESCRIPTIONS + count * DESCRIPTION_SIZE
+            full = desk[FULL_BEFORE + column] & desk[FULL_FROM + column + width]
+            if full:
+                for j in range(width):
+                    mask = np.int64(MASKS[piece, rotation, j]) << row
+                    full &= desk[BITS + 1 + column + j] | mask
+            if full:
+                describe_clearing(
+                    desk, piece, rotation, column, row, full, n_columns, rows, out
+                )
+            else:
+                describe_filling(desk, piece, rotation, column, row, n_columns, out)
+            desk[out + LANDING_HEIGHT] = 2 * row + height - 1
+            desk[ACTIONS + count] = rotation * n_columns + column
             count += 1
     return count
 
@@ -310,8 +509,8 @@ def fold(action, piece, n_columns):
 
 
 @njit(cache=True)
-def move(state, game, action, rows, randomizer, heights, scratch):
-    """Carry out one action of one game.
+def move(state, game, action, rows, randomizer, heights):
+    """Carry out one action of one game whose heights are known; they follow.
 
     Returns:
         Rotation, column, landing row from the floor (-1: it would not fit, and the
@@ -319,27 +518,16 @@ def move(state, game, action, rows, randomizer, heights, scratch):
         over.
     """
     columns, queue, position, rng, lines, pieces = state
-    board = columns[game]
     piece = queue[game, position[game]]
-    rotation, column = fold(action, piece, board.shape[0])
-    measure_heights(board, heights)
-    row, cleared, _ = drop(board, heights, piece, rotation, column, rows, scratch)
+    rotation, column = fold(action, piece, columns.shape[1])
+    row, cleared = drop(columns[game], heights, piece, rotation, column, rows)
     pieces[game] += 1
     if row == NOT_LEGAL:
         return rotation, column, row, 0, True
-    for c in range(board.shape[0]):
-        board[c] = scratch[c]
     lines[game] += cleared
     next_piece(queue, position, rng, game, randomizer)
-    measure_heights(board, heights)
     piece = queue[game, position[game]]
-    return (
-        rotation,
-        column,
-        row,
-        cleared,
-        not has_placement(board, heights, piece, rows),
-    )
+    return rotation, column, row, cleared, not has_placement(heights, piece, rows)
 
 
 @njit(cache=True, nogil=True)
@@ -363,10 +551,10 @@ def step(state, actions, rows, randomizer, max_pieces, out):
     columns, queue, position, _, lines, pieces = state
     moves, final, terminated, truncated, final_columns, final_piece = out
     heights = np.empty(columns.shape[1], np.int64)
-    scratch = np.empty(columns.shape[1], np.int32)
     for game in range(columns.shape[0]):
+        measure_heights(columns[game], heights)
         rotation, column, row, cleared, over = move(
-            state, game, actions[game], rows, randomizer, heights, scratch
+            state, game, actions[game], rows, randomizer, heights
         )
         moves[game, 0] = rotation
         moves[game, 1] = column
@@ -391,17 +579,26 @@ def observe_afterstates(columns, pieces, rows, scale, out):
         pieces: (n,) the current piece of each.
         out: (n, 4 × columns + 1, features + 1).
     """
-    heights = np.empty(columns.shape[1], np.int64)
-    scratch = np.empty(columns.shape[1], np.int32)
+    desk = np.empty(DESK_SIZE, np.int64)
+    n_columns = columns.shape[1]
     for game in range(columns.shape[0]):
-        board = columns[game]
-        measure_heights(board, heights)
-        describe_placements(
-            board, heights, pieces[game], rows, scale, scratch, out[game]
-        )
-        last = out[game, out.shape[1] - 1]
-        describe(board, rows, scale, 0.0, 0, 0, last)
-        last[N_FEATURES] = 0.0
+        survey_board(desk, columns[game], rows)
+        count = describe_placements(desk, pieces[game], n_columns, rows)
+        out[game] = 0.0
+        for k in range(count):
+            target = out[game, desk[ACTIONS + k]]
+            write_scaled(desk, DESCRIPTIONS + k * DESCRIPTION_SIZE, scale, target)
+            target[N_FEATURES] = 1.0
+        copy_features(desk, 0, DESCRIPTIONS)
+        write_scaled(desk, DESCRIPTIONS, scale, out[game, out.shape[1] - 1])
+
+
+@njit(cache=True)
+def write_scaled(desk, description, scale, out):
+    """Write the scaled features of a description to `out`."""
+    out[LANDING_HEIGHT] = 0.5 * desk[description] * scale[LANDING_HEIGHT]
+    for i in range(1, N_FEATURES):
+        out[i] = desk[description + i] * scale[i]
 
 
 @njit(cache=True, nogil=True)
@@ -426,29 +623,26 @@ def mask_actions(columns, pieces, rows, out):
     heights = np.empty(columns.shape[1], np.int64)
     for game in range(columns.shape[0]):
         measure_heights(columns[game], heights)
-        legal_actions(columns[game], heights, pieces[game], rows, out[game])
+        legal_actions(heights, pieces[game], rows, out[game])
 
 
 @njit(cache=True)
-def best_action(board, heights, piece, rows, scale, weights, scratch, features):
-    """Return the legal placement with the highest score; the first one wins."""
-    n_columns = board.shape[0]
-    best, best_score = -1, -np.inf
-    for rotation in range(ROTATIONS[piece]):
-        for column in range(n_columns - WIDTHS[piece, rotation] + 1):
-            row, lines, cells = drop(
-                board, heights, piece, rotation, column, rows, scratch
-            )
-            if row == NOT_LEGAL:
-                continue
-            landing = row + (HEIGHTS[piece, rotation] - 1) / 2.0
-            describe(scratch, rows, scale, landing, lines * cells, lines, features)
-            score = 0.0
-            for i in range(N_FEATURES):
-                score += weights[i] * features[i]
-            if score > best_score:
-                best, best_score = rotation * n_columns + column, score
-    return best
+def best_action(desk, board, piece, rows, scale, weights):
+    """Return the legal placement with the highest score; the first one wins.
+
+    The board's survey is left in the desk.
+    """
+    survey_board(desk, board, rows)
+    count = describe_placements(desk, piece, board.shape[0], rows)
+    best, best_score = 0, -np.inf
+    for k in range(count):
+        at = DESCRIPTIONS + k * DESCRIPTION_SIZE
+        score = weights[0] * (0.5 * desk[at] * scale[0])
+        for i in range(1, N_FEATURES):
+            score += weights[i] * (desk[at + i] * scale[i])
+        if score > best_score:
+            best, best_score = k, score
+    return desk[ACTIONS + best]
 
 
 @njit(cache=True, nogil=True)
@@ -465,23 +659,16 @@ def play_greedy(state, over, rows, randomizer, scale, weights, max_moves, max_pi
         The number of moves made.
     """
     columns, queue, position, _, _, pieces = state
-    heights = np.empty(columns.shape[1], np.int64)
-    scratch = np.empty(columns.shape[1], np.int32)
-    features = np.empty(N_FEATURES, np.float64)
+    desk = np.empty(DESK_SIZE, np.int64)
+    heights = desk[HEIGHTS_OF : HEIGHTS_OF + columns.shape[1]]
     made = 0
     for game in range(columns.shape[0]):
         for _ in range(max_moves):
             if over[game] or pieces[game] >= max_pieces:
                 break
-            board = columns[game]
-            measure_heights(board, heights)
             piece = queue[game, position[game]]
-            action = best_action(
-                board, heights, piece, rows, scale, weights, scratch, features
-            )
-            over[game] = move(state, game, action, rows, randomizer, heights, scratch)[
-                4
-            ]
+            action = best_action(desk, columns[game], piece, rows, scale, weights)
+            over[game] = move(state, game, action, rows, randomizer, heights)[4]
             made += 1
     return made
 
@@ -489,15 +676,11 @@ def play_greedy(state, over, rows, randomizer, scale, weights, max_moves, max_pi
 @njit(cache=True, nogil=True)
 def greedy_actions(columns, pieces, rows, scale, weights):
     """Return the best action of each board by a linear score: (n,)."""
-    heights = np.empty(columns.shape[1], np.int64)
-    scratch = np.empty(columns.shape[1], np.int32)
-    features = np.empty(N_FEATURES, np.float64)
+    desk = np.empty(DESK_SIZE, np.int64)
     actions = np.empty(columns.shape[0], np.int64)
     for game in range(columns.shape[0]):
-        board = columns[game]
-        measure_heights(board, heights)
         actions[game] = best_action(
-            board, heights, pieces[game], rows, scale, weights, scratch, features
+            desk, columns[game], pieces[game], rows, scale, weights
         )
     return actions
 
@@ -506,12 +689,10 @@ def greedy_actions(columns, pieces, rows, scale, weights):
 def move_active(state, actions, active, over, rows, randomizer):
     """Carry out one action in every active game; games that end stay as they are."""
     heights = np.empty(state[0].shape[1], np.int64)
-    scratch = np.empty(state[0].shape[1], np.int32)
     for game in range(actions.shape[0]):
         if active[game]:
-            over[game] = move(
-                state, game, actions[game], rows, randomizer, heights, scratch
-            )[4]
+            measure_heights(state[0][game], heights)
+            over[game] = move(state, game, actions[game], rows, randomizer, heights)[4]
 
 
 # The scale of the features in double precision, for the greedy kernels.

@@ -13,6 +13,7 @@ PIECE_NAMES = ("", "I", "O", "T", "S", "Z", "J", "L")
 N_PIECES = 7
 MAX_ROTATIONS = 4
 MAX_WIDTH = 4
+N_CELLS = 4
 
 # Each orientation row by row, top row first. Orientations that look alike are listed
 # once: I, S, Z have two, O has one.
