@@ -20,13 +20,18 @@ from numba.extending import intrinsic
 
 from tetris_widget.game.features import FEATURE_SCALE, FEATURES
 from tetris_widget.game.pieces import (
+    BOTTOM,
     BOTTOMS,
+    COUNT,
     HEIGHTS,
+    MASK,
     MASKS,
     MAX_ROTATIONS,
     N_CELLS,
     N_PIECES,
+    OUTLINES,
     ROTATIONS,
+    TOP,
     WIDTHS,
 )
 
@@ -52,16 +57,6 @@ def leading_zeros(typing_context, bits):
 
     def generate(context, builder, signature, arguments):
         return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
-
-    return types.int64(types.int64), generate
-
-
-@intrinsic
-def trailing_zeros(typing_context, bits):
-    """Count the zeros below the lowest bit that is set, of 64: one instruction."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
 
     return types.int64(types.int64), generate
 
@@ -200,62 +195,55 @@ def has_placement(heights, piece, rows):
     return False
 
 
-@njit(cache=True)
-def legal_actions(heights, piece, rows, mask):
-    """Write which actions (rotation × columns + column) are legal."""
-    n_columns = heights.shape[0]
-    mask[:] = False
-    for rotation in range(ROTATIONS[piece]):
-        for column in range(n_columns - WIDTHS[piece, rotation] + 1):
-            row = landing_row(heights, column, piece, rotation)
-            mask[rotation * n_columns + column] = row + HEIGHTS[piece, rotation] <= rows
+# Placements and their features
+#
+# All columns are looked at side by side: the loops below run over a fixed number of
+# lanes, without a branch, so that the compiler makes vector instructions of them. For
+# it to see that it may, everything is in one flat array, a desk, at constant places.
 
-
-# Features
-
-
-@njit(cache=True)
-def sum_of_wells(well, bits):
-    """Sum over the cells of `well` the empty cells from each downwards."""
-    total = 0
-    while well:
-        lowest = well & -well
-        # Going up a run of adjacent well cells, each has one more empty cell.
-        length = trailing_zeros(~(well >> trailing_zeros(well)))
-        depth = height_of(lowest) - height_of(bits & (lowest - 1))
-        total += length * depth + ((length * (length - 1)) >> 1)
-        well &= well + lowest
-    return total
-
-
-# What is measured once of a board, to know its boards after a placement: a survey. One
-# flat array, a desk, has all that these kernels work on, because numba counts
-# references to arrays: many small ones cost more than the work.
+LANES = 12
+WINDOW = OUTLINES.shape[-1]
+# Room for a window of columns from the last lane on, and two before the first.
+REGION = 24
+FIRST = 2
 (
-    # The columns between two walls: column c is at BITS + 1 + c.
+    # Of the board; column c at FIRST + c, walls on both sides.
     BITS,
     HEIGHTS_OF,
+    HOLES_OF,
+    # All bits for columns of the board; for pairs of them (c - 1 and c); otherwise 0.
+    IS_COLUMN,
+    IS_PAIR,
+    # Of column c, or of the pair c - 1 and c.
+    TRANSITIONS_OF,
+    BUMPS_OF,
+    STEPS_OF,
+    WELLS_OF,
+    # The same, summed over all that a piece in columns c to c + 3 can change.
+    TRANSITIONS_NEAR,
+    BUMPS_NEAR,
+    STEPS_NEAR,
+    WELLS_NEAR,
     # The rows that are full in all columns left of c; in all from c on.
     FULL_BEFORE,
     FULL_FROM,
-    # The set of differences (-2 to 2) of adjacent heights left of c; from c on.
-    STEPS_BEFORE,
-    STEPS_FROM,
-    # The share of column c in `cumulative_wells`; whether it has holes.
-    WELLS_OF,
-    HAS_HOLES,
-    # The features of the board in FEATURES' order, but `rows_with_holes` as their set.
+    # The features of the board itself in FEATURES' order, then two as sets.
     SUMS,
-    SURVEY_SIZE,
-) = range(0, 160, 16)
-# A desk: a survey, another to work on, then for each legal placement its action, and
-# what it leads to (see `describe_placements`).
-SPARE = SURVEY_SIZE
-MAX_ACTIONS = MAX_ROTATIONS * 12
-ACTIONS = 2 * SURVEY_SIZE
-DESCRIPTIONS = ACTIONS + MAX_ACTIONS
-DESCRIPTION_SIZE = 16
-DESK_SIZE = DESCRIPTIONS + MAX_ACTIONS * DESCRIPTION_SIZE
+    # Of one orientation's placements at columns c: where it lands, which rows it fills.
+    LANDS_AT,
+    FILLS,
+    # Placements that clear lines, to be described later: actions, and where they land.
+    CLEARING,
+    CLEARING_2,
+    CLEARING_AT,
+    CLEARING_AT_2,
+    # Their features in FEATURES' order, a region for each.
+    DESCRIBED,
+) = range(0, 23 * REGION, REGION)
+# Cells that are wells, and empty cells, of columns c - 1 to c + 4 after the placement.
+WELL_CELLS = DESCRIBED + N_FEATURES * REGION
+EMPTY_CELLS = WELL_CELLS + (WINDOW + 2) * REGION
+DESK_SIZE = EMPTY_CELLS + (WINDOW + 2) * REGION
 (
     LANDING_HEIGHT,
     ERODED_CELLS,
@@ -270,231 +258,415 @@ DESK_SIZE = DESCRIPTIONS + MAX_ACTIONS * DESCRIPTION_SIZE
     MAX_HEIGHT,
     BUMPINESS,
     LINES,
-) = range(N_FEATURES)
+    # Only in SUMS.
+    HOLE_ROWS,
+    STEPS,
+) = range(N_FEATURES + 2)
+# How often differences of heights from -2 to 2 occur: one number, five bits for each.
+COUNTER_BITS = 5
+COUNTER_ONES = 0b00001_00001_00001_00001_00001
+COUNTERS = COUNTER_ONES * 0b11111
 
 
 @njit(cache=True)
-def step_bit(step):
-    """Return a difference of heights as a member of a set; none beyond -2 to 2."""
-    return 1 << (step + 2) if -2 <= step <= 2 else 0
+def new_desk(n_columns, rows):
+    """Return a desk for boards of this size."""
+    desk = np.zeros(DESK_SIZE, np.int64)
+    desk[BITS : BITS + REGION] = (np.int64(1) << rows) - 1
+    desk[IS_COLUMN + FIRST : IS_COLUMN + FIRST + n_columns] = -1
+    desk[IS_PAIR + FIRST + 1 : IS_PAIR + FIRST + n_columns] = -1
+    return desk
 
 
 @njit(cache=True)
-def examine(desk, survey, n_columns, rows):
-    """Measure the board whose columns are in a survey's BITS.
+def count_step(step):
+    """Return counters of a difference of heights; all 0 if it is beyond -2 to 2."""
+    step = min(max(step, -3), 3)  # these two count outside of the counters
+    return (np.int64(1) << ((COUNTER_BITS * (step + 2)) & 63)) & COUNTERS
 
-    Args:
-        survey: where it begins in the desk.
-    """
-    wall = (np.int64(1) << rows) - 1
-    bits = survey + BITS
-    desk[bits] = desk[bits + n_columns + 1] = wall
-    row_transitions = column_transitions = holes = wells = depth = 0
-    total = highest = bumpiness = previous = 0
-    hole_rows = steps = np.int64(0)
-    full = np.int64(-1)
-    for c in range(n_columns):
-        left, own, right = desk[bits + c], desk[bits + c + 1], desk[bits + c + 2]
-        height = height_of(own)
-        count = popcount(own)
-        row_transitions += popcount(left ^ own)
-        column_transitions += popcount(own ^ ((own << 1) | 1))
-        if count < height:
-            holes += height - count
-            hole_rows |= ~own & ((np.int64(1) << height) - 1)
-            # Every full cell above the stack that stands on the floor is above a hole.
-            depth += count - trailing_zeros(~own)
-        share = sum_of_wells(~own & left & right & wall, own)
-        wells += share
+
+@njit(cache=True)
+def count_kinds(steps):
+    """Return how many counters are not 0 (they are below 16)."""
+    return popcount((steps + 15 * COUNTER_ONES) & (16 * COUNTER_ONES))
+
+
+@njit(cache=True)
+def covered(bits, height):
+    """Return the empty cells under the top of a column."""
+    return ~bits & ((np.int64(1) << height) - 1)
+
+
+@njit(cache=True)
+def measure(desk, n_columns):
+    """Write the features of the board in BITS, and the share of each column."""
+    wall = desk[BITS]
+    transitions = column_transitions = holes = depth = total = highest = 0
+    hole_rows = np.int64(0)
+    for c in range(LANES):
+        left, own = desk[BITS + FIRST - 1 + c], desk[BITS + FIRST + c]
+        right = desk[BITS + FIRST + 1 + c]
+        inside = desk[IS_COLUMN + FIRST + c]
+        height = height_of(own) & inside
+        count = popcount(own) & inside
+        desk[HEIGHTS_OF + FIRST + c] = height
+        desk[HOLES_OF + FIRST + c] = height - count
+        changes = popcount(left ^ own) & inside
+        desk[TRANSITIONS_OF + FIRST + c] = changes
+        transitions += changes
+        column_transitions += popcount(own ^ ((own << 1) | 1)) & inside
+        holes += height - count
+        hole_rows |= covered(own, height)
+        # Every full cell above the stack that stands on the floor is above a hole.
+        depth += (count - popcount(own & ~(own + 1))) & inside
         total += height
         highest = max(highest, height)
-        desk[survey + HEIGHTS_OF + c] = height
-        desk[survey + HAS_HOLES + c] = height - count
-        desk[survey + WELLS_OF + c] = share
-        desk[survey + FULL_BEFORE + c] = full
-        desk[survey + STEPS_BEFORE + c] = steps
-        full &= own
-        if c > 0:
-            bumpiness += abs(height - previous)
-            steps |= step_bit(height - previous)
-        previous = height
-    row_transitions += popcount(desk[bits + n_columns] ^ wall)
-    desk[survey + SUMS + ROW_TRANSITIONS] = row_transitions
-    desk[survey + SUMS + COLUMN_TRANSITIONS] = column_transitions
-    desk[survey + SUMS + HOLES] = holes
-    desk[survey + SUMS + CUMULATIVE_WELLS] = wells
-    desk[survey + SUMS + HOLE_DEPTH] = depth
-    desk[survey + SUMS + ROWS_WITH_HOLES] = hole_rows
-    desk[survey + SUMS + DIVERSITY] = popcount(steps)
-    desk[survey + SUMS + SUM_HEIGHTS] = total
-    desk[survey + SUMS + MAX_HEIGHT] = highest
-    desk[survey + SUMS + BUMPINESS] = bumpiness
-    full, steps = np.int64(-1), np.int64(0)
-    desk[survey + FULL_FROM + n_columns] = full
-    desk[survey + STEPS_FROM + n_columns] = steps
-    for c in range(n_columns - 1, -1, -1):
-        full &= desk[bits + c + 1]
-        height = desk[survey + HEIGHTS_OF + c]
-        if c + 1 < n_columns:
-            steps |= step_bit(previous - height)
-        previous = height
-        desk[survey + FULL_FROM + c] = full
-        desk[survey + STEPS_FROM + c] = steps
+        desk[EMPTY_CELLS + c] = ~own & wall
+        desk[WELL_CELLS + c] = ~own & left & right & wall
+        desk[WELLS_OF + FIRST + c] = 0
+    last = popcount(desk[BITS + FIRST + n_columns - 1] ^ wall)
+    desk[TRANSITIONS_OF + FIRST + n_columns] = last
+    bumpiness = steps = np.int64(0)
+    for c in range(LANES):
+        step = desk[HEIGHTS_OF + FIRST + c] - desk[HEIGHTS_OF + FIRST - 1 + c]
+        inside = desk[IS_PAIR + FIRST + c]
+        bump, counted = abs(step) & inside, count_step(step) & inside
+        desk[BUMPS_OF + FIRST + c] = bump
+        desk[STEPS_OF + FIRST + c] = counted
+        bumpiness += bump
+        steps += counted
+    # Of each well cell, the empty cells from it downwards: it counts once for each
+    # number of steps that one can go down from it.
+    wells = down = np.int64(0)
+    left_over = np.int64(1)
+    while left_over:
+        left_over = np.int64(0)
+        for c in range(LANES):
+            cells = desk[WELL_CELLS + c] & (desk[EMPTY_CELLS + c] << down)
+            desk[WELL_CELLS + c] = cells
+            desk[WELLS_OF + FIRST + c] += popcount(cells)
+            wells += popcount(cells)
+            left_over |= cells
+        down += 1
+    desk[SUMS + LANDING_HEIGHT] = desk[SUMS + ERODED_CELLS] = desk[SUMS + LINES] = 0
+    desk[SUMS + ROW_TRANSITIONS] = transitions + last
+    desk[SUMS + COLUMN_TRANSITIONS] = column_transitions
+    desk[SUMS + HOLES] = holes
+    desk[SUMS + CUMULATIVE_WELLS] = wells
+    desk[SUMS + HOLE_DEPTH] = depth
+    desk[SUMS + ROWS_WITH_HOLES] = popcount(hole_rows)
+    desk[SUMS + DIVERSITY] = count_kinds(steps)
+    desk[SUMS + SUM_HEIGHTS] = total
+    desk[SUMS + MAX_HEIGHT] = highest
+    desk[SUMS + BUMPINESS] = bumpiness
+    desk[SUMS + HOLE_ROWS] = hole_rows
+    desk[SUMS + STEPS] = steps
 
 
 @njit(cache=True)
-def survey_board(desk, board, rows):
-    """Measure a board, into the desk's first survey."""
-    for c in range(board.shape[0]):
-        desk[BITS + 1 + c] = board[c]
-    examine(desk, 0, board.shape[0], rows)
-
-
-@njit(cache=True)
-def copy_features(desk, survey, out):
-    """Write the features of a surveyed board itself as a description at `out`."""
-    for i in range(N_FEATURES):
-        desk[out + i] = desk[survey + SUMS + i]
-    desk[out + ROWS_WITH_HOLES] = popcount(desk[out + ROWS_WITH_HOLES])
-    desk[out + LANDING_HEIGHT] = desk[out + ERODED_CELLS] = desk[out + LINES] = 0
-
-
-@njit(cache=True)
-def describe_clearing(desk, piece, rotation, column, row, full, n_columns, rows, out):
-    """Describe the board after a placement that fills the rows `full`."""
-    first = SPARE + BITS + 1
+def survey(desk, board):
+    """Measure a board and all that its placements have in common."""
+    n_columns = board.shape[0]
     for c in range(n_columns):
-        desk[first + c] = desk[BITS + 1 + c]
-    cells = 0
+        desk[BITS + FIRST + c] = board[c]
+    measure(desk, n_columns)
+    for c in range(LANES):
+        at = FIRST + c
+        desk[TRANSITIONS_NEAR + c] = (
+            desk[TRANSITIONS_OF + at]
+            + desk[TRANSITIONS_OF + at + 1]
+            + desk[TRANSITIONS_OF + at + 2]
+            + desk[TRANSITIONS_OF + at + 3]
+            + desk[TRANSITIONS_OF + at + 4]
+        )
+        desk[BUMPS_NEAR + c] = (
+            desk[BUMPS_OF + at]
+            + desk[BUMPS_OF + at + 1]
+            + desk[BUMPS_OF + at + 2]
+            + desk[BUMPS_OF + at + 3]
+            + desk[BUMPS_OF + at + 4]
+        )
+        desk[STEPS_NEAR + c] = (
+            desk[STEPS_OF + at]
+            + desk[STEPS_OF + at + 1]
+            + desk[STEPS_OF + at + 2]
+            + desk[STEPS_OF + at + 3]
+            + desk[STEPS_OF + at + 4]
+        )
+        desk[WELLS_NEAR + c] = (
+            desk[WELLS_OF + at - 1]
+            + desk[WELLS_OF + at]
+            + desk[WELLS_OF + at + 1]
+            + desk[WELLS_OF + at + 2]
+            + desk[WELLS_OF + at + 3]
+            + desk[WELLS_OF + at + 4]
+        )
+    full = np.int64(-1)
+    for c in range(LANES):
+        desk[FULL_BEFORE + c] = full
+        full &= desk[BITS + FIRST + c]
+    full = np.int64(-1)
+    for c in range(LANES + WINDOW, -1, -1):
+        full &= desk[BITS + FIRST + c]
+        desk[FULL_FROM + c] = full
+
+
+@njit(cache=True)
+def land(desk, piece, rotation):
+    """Write where a piece lands in each column: the lower edge of its box."""
+    low_0 = OUTLINES[piece, rotation, BOTTOM, 0]
+    low_1 = OUTLINES[piece, rotation, BOTTOM, 1]
+    low_2 = OUTLINES[piece, rotation, BOTTOM, 2]
+    low_3 = OUTLINES[piece, rotation, BOTTOM, 3]
+    for c in range(LANES):
+        at = HEIGHTS_OF + FIRST + c
+        desk[LANDS_AT + c] = max(
+            max(desk[at] - low_0, desk[at + 1] - low_1),
+            max(desk[at + 2] - low_2, desk[at + 3] - low_3),
+        )
+
+
+@njit(cache=True)
+def describe(desk, piece, rotation):
+    """Describe the boards after an orientation's placement in each column.
+
+    Those of placements that are not legal, or that fill rows, are not right. The
+    landing height is doubled, and `cumulative_wells` is left to `describe_wells`.
+    """
+    land(desk, piece, rotation)
+    outline = OUTLINES[piece, rotation]
+    mask_0, mask_1 = outline[MASK, 0], outline[MASK, 1]
+    mask_2, mask_3 = outline[MASK, 2], outline[MASK, 3]
+    top_0, top_1 = outline[TOP, 0], outline[TOP, 1]
+    top_2, top_3 = outline[TOP, 2], outline[TOP, 3]
+    count_0, count_1 = outline[COUNT, 0], outline[COUNT, 1]
+    count_2, count_3 = outline[COUNT, 2], outline[COUNT, 3]
+    height = np.int64(HEIGHTS[piece, rotation])
+    wall = desk[BITS]
+    all_transitions = desk[SUMS + ROW_TRANSITIONS]
+    all_column_transitions = desk[SUMS + COLUMN_TRANSITIONS]
+    all_holes = desk[SUMS + HOLES]
+    all_depth = desk[SUMS + HOLE_DEPTH]
+    all_heights = desk[SUMS + SUM_HEIGHTS]
+    all_highest = desk[SUMS + MAX_HEIGHT]
+    all_bumps = desk[SUMS + BUMPINESS]
+    all_hole_rows = desk[SUMS + HOLE_ROWS]
+    all_steps = desk[SUMS + STEPS]
+    for c in range(LANES):
+        # The four columns after the placement, and two beside them on either side.
+        row = desk[LANDS_AT + c]
+        at = BITS + FIRST + c
+        own_0 = desk[at] | (mask_0 << row)
+        own_1 = desk[at + 1] | (mask_1 << row)
+        own_2 = desk[at + 2] | (mask_2 << row)
+        own_3 = desk[at + 3] | (mask_3 << row)
+        left, right = desk[at - 1], desk[at + 4]
+        desk[FILLS + c] = (
+            (own_0 & own_1 & own_2 & own_3)
+            & desk[FULL_BEFORE + c]
+            & desk[FULL_FROM + c + WINDOW]
+        )
+        desk[DESCRIBED + REGION * LANDING_HEIGHT + c] = 2 * row + height - 1
+        desk[DESCRIBED + REGION * ROW_TRANSITIONS + c] = (
+            all_transitions
+            - desk[TRANSITIONS_NEAR + c]
+            + popcount(left ^ own_0)
+            + popcount(own_0 ^ own_1)
+            + popcount(own_1 ^ own_2)
+            + popcount(own_2 ^ own_3)
+            + popcount(own_3 ^ right)
+        )
+        # Heights before and after, and the new holes under the piece.
+        at = HEIGHTS_OF + FIRST + c
+        old_0, old_1, old_2, old_3 = desk[at], desk[at + 1], desk[at + 2], desk[at + 3]
+        new_0, new_1 = max(old_0, row + top_0), max(old_1, row + top_1)
+        new_2, new_3 = max(old_2, row + top_2), max(old_3, row + top_3)
+        gap_0, gap_1 = new_0 - old_0 - count_0, new_1 - old_1 - count_1
+        gap_2, gap_3 = new_2 - old_2 - count_2, new_3 - old_3 - count_3
+        gaps = gap_0 + gap_1 + gap_2 + gap_3
+        desk[DESCRIBED + REGION * HOLES + c] = all_holes + gaps
+        desk[DESCRIBED + REGION * SUM_HEIGHTS + c] = all_heights + gaps + N_CELLS
+        desk[DESCRIBED + REGION * COLUMN_TRANSITIONS + c] = (
+            all_column_transitions
+            + 2 * (min(gap_0, 1) + min(gap_1, 1) + min(gap_2, 1) + min(gap_3, 1))
+        )
+        desk[DESCRIBED + REGION * ROWS_WITH_HOLES + c] = popcount(
+            all_hole_rows
+            | covered(own_0, new_0)
+            | covered(own_1, new_1)
+            | covered(own_2, new_2)
+            | covered(own_3, new_3)
+        )
+        at = HOLES_OF + FIRST + c
+        desk[DESCRIBED + REGION * HOLE_DEPTH + c] = (
+            all_depth
+            + count_0 * min(gap_0 + desk[at], 1)
+            + count_1 * min(gap_1 + desk[at + 1], 1)
+            + count_2 * min(gap_2 + desk[at + 2], 1)
+            + count_3 * min(gap_3 + desk[at + 3], 1)
+        )
+        desk[DESCRIBED + REGION * MAX_HEIGHT + c] = max(
+            max(max(new_0, new_1), max(new_2, new_3)), all_highest
+        )
+        # Differences of adjacent heights.
+        step_0 = new_0 - desk[HEIGHTS_OF + FIRST + c - 1]
+        step_1, step_2, step_3 = new_1 - new_0, new_2 - new_1, new_3 - new_2
+        step_4 = desk[HEIGHTS_OF + FIRST + c + WINDOW] - new_3
+        at = IS_PAIR + FIRST + c
+        is_0, is_1, is_2 = desk[at], desk[at + 1], desk[at + 2]
+        is_3, is_4 = desk[at + 3], desk[at + 4]
+        desk[DESCRIBED + REGION * BUMPINESS + c] = (
+            all_bumps
+            - desk[BUMPS_NEAR + c]
+            + (abs(step_0) & is_0)
+            + (abs(step_1) & is_1)
+            + (abs(step_2) & is_2)
+            + (abs(step_3) & is_3)
+            + (abs(step_4) & is_4)
+        )
+        desk[DESCRIBED + REGION * DIVERSITY + c] = count_kinds(
+            all_steps
+            - desk[STEPS_NEAR + c]
+            + (count_step(step_0) & is_0)
+            + (count_step(step_1) & is_1)
+            + (count_step(step_2) & is_2)
+            + (count_step(step_3) & is_3)
+            + (count_step(step_4) & is_4)
+        )
+        empty_0, empty_1 = ~own_0 & wall, ~own_1 & wall
+        empty_2, empty_3 = ~own_2 & wall, ~own_3 & wall
+        empty_left, empty_right = ~left & wall, ~right & wall
+        desk[EMPTY_CELLS + c] = empty_left
+        desk[EMPTY_CELLS + REGION + c] = empty_0
+        desk[EMPTY_CELLS + 2 * REGION + c] = empty_1
+        desk[EMPTY_CELLS + 3 * REGION + c] = empty_2
+        desk[EMPTY_CELLS + 4 * REGION + c] = empty_3
+        desk[EMPTY_CELLS + 5 * REGION + c] = empty_right
+        desk[WELL_CELLS + c] = empty_left & own_0 & desk[BITS + FIRST + c - 2]
+        desk[WELL_CELLS + REGION + c] = empty_0 & left & own_1
+        desk[WELL_CELLS + 2 * REGION + c] = empty_1 & own_0 & own_2
+        desk[WELL_CELLS + 3 * REGION + c] = empty_2 & own_1 & own_3
+        desk[WELL_CELLS + 4 * REGION + c] = empty_3 & own_2 & right
+        desk[WELL_CELLS + 5 * REGION + c] = (
+            empty_right & own_3 & desk[BITS + FIRST + c + WINDOW + 1]
+        )
+
+
+@njit(cache=True)
+def describe_wells(desk):
+    """Add `cumulative_wells` to what `describe` has written."""
+    wells = desk[SUMS + CUMULATIVE_WELLS]
+    for c in range(LANES):
+        desk[DESCRIBED + REGION * CUMULATIVE_WELLS + c] = wells - desk[WELLS_NEAR + c]
+    down = np.int64(0)
+    left_over = np.int64(1)
+    while left_over:
+        left_over = np.int64(0)
+        for c in range(LANES):
+            at, empty = WELL_CELLS + c, EMPTY_CELLS + c
+            cells_0 = desk[at] & (desk[empty] << down)
+            cells_1 = desk[at + REGION] & (desk[empty + REGION] << down)
+            cells_2 = desk[at + 2 * REGION] & (desk[empty + 2 * REGION] << down)
+            cells_3 = desk[at + 3 * REGION] & (desk[empty + 3 * REGION] << down)
+            cells_4 = desk[at + 4 * REGION] & (desk[empty + 4 * REGION] << down)
+            cells_5 = desk[at + 5 * REGION] & (desk[empty + 5 * REGION] << down)
+            desk[at] = cells_0
+            desk[at + REGION] = cells_1
+            desk[at + 2 * REGION] = cells_2
+            desk[at + 3 * REGION] = cells_3
+            desk[at + 4 * REGION] = cells_4
+            desk[at + 5 * REGION] = cells_5
+            desk[DESCRIBED + REGION * CUMULATIVE_WELLS + c] += (
+                popcount(cells_0)
+                + popcount(cells_1)
+                + popcount(cells_2)
+                + popcount(cells_3)
+                + popcount(cells_4)
+                + popcount(cells_5)
+            )
+            left_over |= cells_0 | cells_1 | cells_2 | cells_3 | cells_4 | cells_5
+        down += 1
+
+
+@njit(cache=True)
+def describe_clearing(desk, board, piece, k):
+    """Describe, in SUMS, the board after the k-th placement that clears lines.
+
+    The board is no longer the one that the desk has surveyed.
+    """
+    n_columns = board.shape[0]
+    rotation, column = unfold(desk[CLEARING + k], n_columns)
+    row = desk[CLEARING_AT + k]
+    for c in range(n_columns):
+        desk[BITS + FIRST + c] = board[c]
     for j in range(WIDTHS[piece, rotation]):
         mask = np.int64(MASKS[piece, rotation, j]) << row
-        desk[first + column + j] |= mask
-        cells += popcount(mask & full)
-    clear(desk, first, n_columns, full)
-    examine(desk, SPARE, n_columns, rows)
-    copy_features(desk, SPARE, out)
+        desk[BITS + FIRST + column + j] |= mask
+    full = np.int64(-1)
+    for c in range(n_columns):
+        full &= desk[BITS + FIRST + c]
+    cells = 0
+    for j in range(WIDTHS[piece, rotation]):
+        cells += popcount((np.int64(MASKS[piece, rotation, j]) << row) & full)
+    clear(desk, BITS + FIRST, n_columns, full)
+    measure(desk, n_columns)
     lines = popcount(full)
-    desk[out + ERODED_CELLS] = lines * cells
-    desk[out + LINES] = lines
+    desk[SUMS + LANDING_HEIGHT] = 2 * row + HEIGHTS[piece, rotation] - 1
+    desk[SUMS + ERODED_CELLS] = lines * cells
+    desk[SUMS + LINES] = lines
 
 
 @njit(cache=True)
-def describe_filling(desk, piece, rotation, column, row, n_columns, out):
-    """Describe the board after a placement that clears nothing.
-
-    Only the columns that the piece touches and their neighbours are looked at.
-    """
-    bits, heights = BITS + 1 + column, HEIGHTS_OF + column
-    wall = desk[BITS]
-    width = WIDTHS[piece, rotation]
-    end = column + width
-    gaps = contacts = 0
-    column_transitions = desk[SUMS + COLUMN_TRANSITIONS]
-    wells = desk[SUMS + CUMULATIVE_WELLS]
-    depth = desk[SUMS + HOLE_DEPTH]
-    hole_rows = desk[SUMS + ROWS_WITH_HOLES]
-    highest = desk[SUMS + MAX_HEIGHT]
-    bumpiness = desk[SUMS + BUMPINESS]
-    steps = desk[STEPS_BEFORE + column] | desk[STEPS_FROM + end]
-    cells = np.int64(MASKS[piece, rotation, 0]) << row
-    left = desk[bits - 1]
-    left_height = left_top = np.int64(0)
-    if column > 0:
-        # Cells of the piece are new right walls for wells in the column beside it.
-        new_wells = cells & ~left & desk[bits - 2]
-        if new_wells:
-            wells += sum_of_wells(new_wells, left)
-        left_height = left_top = desk[heights - 1]
-    for j in range(width):
-        own, right = desk[bits + j], desk[bits + j + 1]
-        height = desk[heights + j]
-        count = popcount(cells)
-        bottom = row + BOTTOMS[piece, rotation, j]
-        top = bottom + count
-        gap = bottom - height
-        if gap:
-            gaps += gap
-            column_transitions += 2
-            hole_rows |= (np.int64(1) << bottom) - (np.int64(1) << height)
-            depth += count
-        elif desk[HAS_HOLES + column + j]:
-            depth += count
-        contacts += popcount(cells & left) + popcount(cells & right)
-        highest = max(highest, top)
-        own |= cells
-        if j + 1 < width:
-            cells = np.int64(MASKS[piece, rotation, j + 1]) << row
-            right |= cells
-        wells -= desk[WELLS_OF + column + j]
-        well = ~own & left & right & wall
-        if well:
-            wells += sum_of_wells(well, own)
-        if column + j > 0:
-            bumpiness += abs(top - left_top) - abs(height - left_height)
-            steps |= step_bit(top - left_top)
-        left, left_height, left_top = own, height, top
-    if end < n_columns:
-        beside = desk[bits + width]
-        new_wells = cells & ~beside & desk[bits + width + 1]
-        if new_wells:
-            wells += sum_of_wells(new_wells, beside)
-        height = desk[heights + width]
-        bumpiness += abs(height - left_top) - abs(height - left_height)
-        steps |= step_bit(height - left_top)
-    desk[out + ERODED_CELLS] = 0
-    # A cell between two empty ones adds two transitions; beside a full one, it takes
-    # one away instead.
-    transitions = desk[SUMS + ROW_TRANSITIONS] + 2 * (N_CELLS - contacts)
-    desk[out + ROW_TRANSITIONS] = transitions
-    desk[out + COLUMN_TRANSITIONS] = column_transitions
-    desk[out + HOLES] = desk[SUMS + HOLES] + gaps
-    desk[out + CUMULATIVE_WELLS] = wells
-    desk[out + HOLE_DEPTH] = depth
-    desk[out + ROWS_WITH_HOLES] = popcount(hole_rows)
-    desk[out + DIVERSITY] = popcount(steps)
-    desk[out + SUM_HEIGHTS] = desk[SUMS + SUM_HEIGHTS] + gaps + N_CELLS
-    desk[out + MAX_HEIGHT] = highest
-    desk[out + BUMPINESS] = bumpiness
-    desk[out + LINES] = 0
+def write_features(desk, first, distance, scale, out):
+    """Write the scaled features that begin at `first`, `distance` apart."""
+    out[LANDING_HEIGHT] = 0.5 * desk[first] * scale[LANDING_HEIGHT]
+    for i in range(1, N_FEATURES):
+        out[i] = desk[first + i * distance] * scale[i]
 
 
 @njit(cache=True)
-def describe_placements(desk, piece, n_columns, rows):
-    """Describe every legal placement on the board that is surveyed.
+def write_placements(desk, board, piece, rows, scale, out):
+    """Write the features of all that can be made of a board, and of itself.
 
-    Orientations outer, columns left to right. The k-th one's action, rotation × columns
-    + column, is at ACTIONS + k; the features of the board that it leads to, unscaled
-    and but for twice the landing height, at DESCRIPTIONS + k × DESCRIPTION_SIZE.
-
-    Returns:
-        How many placements are legal.
+    Args:
+        out: (4 × columns + 1, features + 1), see `observe_afterstates`.
     """
-    count = 0
+    n_columns = board.shape[0]
+    survey(desk, board)
+    out[:] = 0.0
+    write_features(desk, SUMS, 1, scale, out[out.shape[0] - 1])
+    n_clearing = 0
     for rotation in range(ROTATIONS[piece]):
-        width, height = WIDTHS[piece, rotation], HEIGHTS[piece, rotation]
-        for column in range(n_columns - width + 1):
-            row = landing_row(desk, HEIGHTS_OF + column, piece, rotation)
-            if row + height > rows:
+        describe(desk, piece, rotation)
+        describe_wells(desk)
+        last_row = rows - HEIGHTS[piece, rotation]
+        for column in range(n_columns - WIDTHS[piece, rotation] + 1):
+            if desk[LANDS_AT + column] > last_row:
                 continue
-            out = DESCRIPTIONS + count * DESCRIPTION_SIZE
-            full = desk[FULL_BEFORE + column] & desk[FULL_FROM + column + width]
-            if full:
-                for j in range(width):
-                    mask = np.int64(MASKS[piece, rotation, j]) << row
-                    full &= desk[BITS + 1 + column + j] | mask
-            if full:
-                describe_clearing(
-                    desk, piece, rotation, column, row, full, n_columns, rows, out
-                )
+            action = rotation * n_columns + column
+            out[action, N_FEATURES] = 1.0
+            if desk[FILLS + column]:
+                desk[CLEARING + n_clearing] = action
+                desk[CLEARING_AT + n_clearing] = desk[LANDS_AT + column]
+                n_clearing += 1
             else:
-                describe_filling(desk, piece, rotation, column, row, n_columns, out)
-            desk[out + LANDING_HEIGHT] = 2 * row + height - 1
-            desk[ACTIONS + count] = rotation * n_columns + column
-            count += 1
-    return count
+                write_features(desk, DESCRIBED + column, REGION, scale, out[action])
+    for k in range(n_clearing):
+        describe_clearing(desk, board, piece, k)
+        write_features(desk, SUMS, 1, scale, out[desk[CLEARING + k]])
 
 
 # Playing
+
+
+@njit(cache=True)
+def unfold(action, n_columns):
+    """Return the rotation and the column of an action; faster than a division."""
+    rotation = 0
+    while action >= n_columns:
+        action -= n_columns
+        rotation += 1
+    return rotation, action
 
 
 @njit(cache=True)
@@ -503,9 +675,9 @@ def fold(action, piece, n_columns):
 
     Orientations that look alike are one; a column too far right is the last that fits.
     """
-    rotation = (action // n_columns) % ROTATIONS[piece]
-    column = min(action % n_columns, n_columns - WIDTHS[piece, rotation])
-    return rotation, column
+    rotation, column = unfold(action, n_columns)
+    rotation &= ROTATIONS[piece] - 1  # the remainder: it is 1, 2 or 4
+    return rotation, min(column, n_columns - WIDTHS[piece, rotation])
 
 
 @njit(cache=True)
@@ -579,26 +751,9 @@ def observe_afterstates(columns, pieces, rows, scale, out):
         pieces: (n,) the current piece of each.
         out: (n, 4 × columns + 1, features + 1).
     """
-    desk = np.empty(DESK_SIZE, np.int64)
-    n_columns = columns.shape[1]
+    desk = new_desk(columns.shape[1], rows)
     for game in range(columns.shape[0]):
-        survey_board(desk, columns[game], rows)
-        count = describe_placements(desk, pieces[game], n_columns, rows)
-        out[game] = 0.0
-        for k in range(count):
-            target = out[game, desk[ACTIONS + k]]
-            write_scaled(desk, DESCRIPTIONS + k * DESCRIPTION_SIZE, scale, target)
-            target[N_FEATURES] = 1.0
-        copy_features(desk, 0, DESCRIPTIONS)
-        write_scaled(desk, DESCRIPTIONS, scale, out[game, out.shape[1] - 1])
-
-
-@njit(cache=True)
-def write_scaled(desk, description, scale, out):
-    """Write the scaled features of a description to `out`."""
-    out[LANDING_HEIGHT] = 0.5 * desk[description] * scale[LANDING_HEIGHT]
-    for i in range(1, N_FEATURES):
-        out[i] = desk[description + i] * scale[i]
+        write_placements(desk, columns[game], pieces[game], rows, scale, out[game])
 
 
 @njit(cache=True, nogil=True)
@@ -620,29 +775,75 @@ def observe_boards(columns, pieces, rows, out):
 @njit(cache=True, nogil=True)
 def mask_actions(columns, pieces, rows, out):
     """Write which actions are legal: (n, 4 × columns) bool."""
-    heights = np.empty(columns.shape[1], np.int64)
+    n_columns = columns.shape[1]
+    desk = new_desk(n_columns, rows)
     for game in range(columns.shape[0]):
-        measure_heights(columns[game], heights)
-        legal_actions(heights, pieces[game], rows, out[game])
+        piece = pieces[game]
+        for c in range(n_columns):
+            desk[HEIGHTS_OF + FIRST + c] = height_of(np.int64(columns[game, c]))
+        out[game] = False
+        for rotation in range(ROTATIONS[piece]):
+            land(desk, piece, rotation)
+            last_row = rows - HEIGHTS[piece, rotation]
+            for c in range(n_columns - WIDTHS[piece, rotation] + 1):
+                out[game, rotation * n_columns + c] = desk[LANDS_AT + c] <= last_row
 
 
 @njit(cache=True)
-def best_action(desk, board, piece, rows, scale, weights):
+def score_lanes(desk, weights, scores):
+    """Write the weighted sums of what `describe` has written."""
+    for c in range(LANES):
+        scores[c] = desk[DESCRIBED + c] * weights[0]
+    for i in range(1, N_FEATURES):
+        for c in range(LANES):
+            scores[c] += desk[DESCRIBED + i * REGION + c] * weights[i]
+
+
+@njit(cache=True)
+def best_action(desk, scores, board, piece, rows, weights):
     """Return the legal placement with the highest score; the first one wins.
 
-    The board's survey is left in the desk.
+    Args:
+        scores: (LANES,) float64 to work on.
+        weights: (features,) float64 of unscaled features and twice the landing height.
     """
-    survey_board(desk, board, rows)
-    count = describe_placements(desk, piece, board.shape[0], rows)
+    n_columns = board.shape[0]
+    survey(desk, board)
     best, best_score = 0, -np.inf
-    for k in range(count):
-        at = DESCRIPTIONS + k * DESCRIPTION_SIZE
-        score = weights[0] * (0.5 * desk[at] * scale[0])
+    n_clearing = 0
+    for rotation in range(ROTATIONS[piece]):
+        describe(desk, piece, rotation)
+        if weights[CUMULATIVE_WELLS] != 0.0:
+            describe_wells(desk)
+        score_lanes(desk, weights, scores)
+        last_row = rows - HEIGHTS[piece, rotation]
+        for column in range(n_columns - WIDTHS[piece, rotation] + 1):
+            if desk[LANDS_AT + column] > last_row:
+                continue
+            action = rotation * n_columns + column
+            if desk[FILLS + column]:
+                desk[CLEARING + n_clearing] = action
+                desk[CLEARING_AT + n_clearing] = desk[LANDS_AT + column]
+                n_clearing += 1
+            elif scores[column] > best_score:
+                best, best_score = action, scores[column]
+    for k in range(n_clearing):
+        describe_clearing(desk, board, piece, k)
+        score = desk[SUMS] * weights[0]
         for i in range(1, N_FEATURES):
-            score += weights[i] * (desk[at + i] * scale[i])
-        if score > best_score:
-            best, best_score = k, score
-    return desk[ACTIONS + best]
+            score += desk[SUMS + i] * weights[i]
+        action = desk[CLEARING + k]
+        if score > best_score or (score == best_score and action < best):
+            best, best_score = action, score
+    return best
+
+
+@njit(cache=True)
+def unscaled(weights, scale):
+    """Return weights of what `describe` writes, from those of scaled features."""
+    raw = weights * scale
+    raw[LANDING_HEIGHT] *= 0.5
+    return raw
 
 
 @njit(cache=True, nogil=True)
@@ -659,15 +860,20 @@ def play_greedy(state, over, rows, randomizer, scale, weights, max_moves, max_pi
         The number of moves made.
     """
     columns, queue, position, _, _, pieces = state
-    desk = np.empty(DESK_SIZE, np.int64)
-    heights = desk[HEIGHTS_OF : HEIGHTS_OF + columns.shape[1]]
+    desk = new_desk(columns.shape[1], rows)
+    scores = np.empty(LANES, np.float64)
+    heights = np.empty(columns.shape[1], np.int64)
+    raw_weights = unscaled(weights, scale)
     made = 0
     for game in range(columns.shape[0]):
         for _ in range(max_moves):
             if over[game] or pieces[game] >= max_pieces:
                 break
             piece = queue[game, position[game]]
-            action = best_action(desk, columns[game], piece, rows, scale, weights)
+            action = best_action(
+                desk, scores, columns[game], piece, rows, raw_weights
+            )
+            measure_heights(columns[game], heights)
             over[game] = move(state, game, action, rows, randomizer, heights)[4]
             made += 1
     return made
@@ -676,11 +882,13 @@ def play_greedy(state, over, rows, randomizer, scale, weights, max_moves, max_pi
 @njit(cache=True, nogil=True)
 def greedy_actions(columns, pieces, rows, scale, weights):
     """Return the best action of each board by a linear score: (n,)."""
-    desk = np.empty(DESK_SIZE, np.int64)
+    desk = new_desk(columns.shape[1], rows)
+    scores = np.empty(LANES, np.float64)
+    raw_weights = unscaled(weights, scale)
     actions = np.empty(columns.shape[0], np.int64)
     for game in range(columns.shape[0]):
         actions[game] = best_action(
-            desk, columns[game], pieces[game], rows, scale, weights
+            desk, scores, columns[game], pieces[game], rows, raw_weights
         )
     return actions
 
