@@ -617,43 +617,57 @@ def describe_clearing(desk, board, piece, k):
 
 
 @njit(cache=True)
-def write_features(desk, first, distance, scale, out):
-    """Write the scaled features that begin at `first`, `distance` apart."""
-    out[LANDING_HEIGHT] = 0.5 * desk[first] * scale[LANDING_HEIGHT]
-    for i in range(1, N_FEATURES):
-        out[i] = desk[first + i * distance] * scale[i]
+def undoubled(scale):
+    """Return factors of features as factors of what `describe` writes."""
+    factors = scale.copy()
+    factors[LANDING_HEIGHT] *= 0.5
+    return factors
 
 
 @njit(cache=True)
-def write_placements(desk, board, piece, rows, scale, out):
+def write_placements(desk, scaled, board, piece, rows, factors, out, at):
     """Write the features of all that can be made of a board, and of itself.
 
     Args:
-        out: (4 × columns + 1, features + 1), see `observe_afterstates`.
+        scaled: (features × LANES,) float32 to work on.
+        factors: (features,) of what `describe` writes.
+        out: flat; from `at` on 4 × columns + 1 rows of features + 1.
     """
     n_columns = board.shape[0]
+    size = N_FEATURES + 1
+    present = at + MAX_ROTATIONS * n_columns * size
     survey(desk, board)
-    out[:] = 0.0
-    write_features(desk, SUMS, 1, scale, out[out.shape[0] - 1])
+    for i in range(at, present + size):
+        out[i] = 0.0
+    for i in range(N_FEATURES):
+        out[present + i] = np.float32(desk[SUMS + i]) * factors[i]
     n_clearing = 0
     for rotation in range(ROTATIONS[piece]):
         describe(desk, piece, rotation)
         describe_wells(desk)
+        for i in range(N_FEATURES):
+            for c in range(LANES):
+                value = np.float32(desk[DESCRIBED + i * REGION + c]) * factors[i]
+                scaled[i * LANES + c] = value
         last_row = rows - HEIGHTS[piece, rotation]
         for column in range(n_columns - WIDTHS[piece, rotation] + 1):
             if desk[LANDS_AT + column] > last_row:
                 continue
             action = rotation * n_columns + column
-            out[action, N_FEATURES] = 1.0
+            target = at + action * size
+            out[target + N_FEATURES] = 1.0
             if desk[FILLS + column]:
                 desk[CLEARING + n_clearing] = action
                 desk[CLEARING_AT + n_clearing] = desk[LANDS_AT + column]
                 n_clearing += 1
-            else:
-                write_features(desk, DESCRIBED + column, REGION, scale, out[action])
+                continue
+            for i in range(N_FEATURES):
+                out[target + i] = scaled[i * LANES + column]
     for k in range(n_clearing):
         describe_clearing(desk, board, piece, k)
-        write_features(desk, SUMS, 1, scale, out[desk[CLEARING + k]])
+        target = at + desk[CLEARING + k] * size
+        for i in range(N_FEATURES):
+            out[target + i] = np.float32(desk[SUMS + i]) * factors[i]
 
 
 # Playing
@@ -752,8 +766,21 @@ def observe_afterstates(columns, pieces, rows, scale, out):
         out: (n, 4 × columns + 1, features + 1).
     """
     desk = new_desk(columns.shape[1], rows)
+    scaled = np.empty(N_FEATURES * LANES, np.float32)
+    factors = undoubled(scale)
+    flat = out.reshape(out.size)
+    size = out.shape[1] * out.shape[2]
     for game in range(columns.shape[0]):
-        write_placements(desk, columns[game], pieces[game], rows, scale, out[game])
+        write_placements(
+            desk,
+            scaled,
+            columns[game],
+            pieces[game],
+            rows,
+            factors,
+            flat,
+            game * size,
+        )
 
 
 @njit(cache=True, nogil=True)
@@ -790,22 +817,22 @@ def mask_actions(columns, pieces, rows, out):
 
 
 @njit(cache=True)
-def score_lanes(desk, weights, scores):
+def score_lanes(desk, factors, scores):
     """Write the weighted sums of what `describe` has written."""
     for c in range(LANES):
-        scores[c] = desk[DESCRIBED + c] * weights[0]
-    for i in range(1, N_FEATURES):
-        for c in range(LANES):
-            scores[c] += desk[DESCRIBED + i * REGION + c] * weights[i]
+        score = 0.0
+        for i in range(N_FEATURES):
+            score += desk[DESCRIBED + i * REGION + c] * factors[i]
+        scores[c] = score
 
 
 @njit(cache=True)
-def best_action(desk, scores, board, piece, rows, weights):
+def best_action(desk, scores, board, piece, rows, factors):
     """Return the legal placement with the highest score; the first one wins.
 
     Args:
         scores: (LANES,) float64 to work on.
-        weights: (features,) float64 of unscaled features and twice the landing height.
+        factors: (features,) float64, weights of what `describe` writes.
     """
     n_columns = board.shape[0]
     survey(desk, board)
@@ -813,9 +840,9 @@ def best_action(desk, scores, board, piece, rows, weights):
     n_clearing = 0
     for rotation in range(ROTATIONS[piece]):
         describe(desk, piece, rotation)
-        if weights[CUMULATIVE_WELLS] != 0.0:
+        if factors[CUMULATIVE_WELLS] != 0.0:
             describe_wells(desk)
-        score_lanes(desk, weights, scores)
+        score_lanes(desk, factors, scores)
         last_row = rows - HEIGHTS[piece, rotation]
         for column in range(n_columns - WIDTHS[piece, rotation] + 1):
             if desk[LANDS_AT + column] > last_row:
@@ -829,21 +856,13 @@ def best_action(desk, scores, board, piece, rows, weights):
                 best, best_score = action, scores[column]
     for k in range(n_clearing):
         describe_clearing(desk, board, piece, k)
-        score = desk[SUMS] * weights[0]
-        for i in range(1, N_FEATURES):
-            score += desk[SUMS + i] * weights[i]
+        score = 0.0
+        for i in range(N_FEATURES):
+            score += desk[SUMS + i] * factors[i]
         action = desk[CLEARING + k]
         if score > best_score or (score == best_score and action < best):
             best, best_score = action, score
     return best
-
-
-@njit(cache=True)
-def unscaled(weights, scale):
-    """Return weights of what `describe` writes, from those of scaled features."""
-    raw = weights * scale
-    raw[LANDING_HEIGHT] *= 0.5
-    return raw
 
 
 @njit(cache=True, nogil=True)
@@ -863,7 +882,7 @@ def play_greedy(state, over, rows, randomizer, scale, weights, max_moves, max_pi
     desk = new_desk(columns.shape[1], rows)
     scores = np.empty(LANES, np.float64)
     heights = np.empty(columns.shape[1], np.int64)
-    raw_weights = unscaled(weights, scale)
+    factors = undoubled(weights * scale)
     made = 0
     for game in range(columns.shape[0]):
         for _ in range(max_moves):
@@ -871,7 +890,7 @@ def play_greedy(state, over, rows, randomizer, scale, weights, max_moves, max_pi
                 break
             piece = queue[game, position[game]]
             action = best_action(
-                desk, scores, columns[game], piece, rows, raw_weights
+                desk, scores, columns[game], piece, rows, factors
             )
             measure_heights(columns[game], heights)
             over[game] = move(state, game, action, rows, randomizer, heights)[4]
@@ -884,11 +903,11 @@ def greedy_actions(columns, pieces, rows, scale, weights):
     """Return the best action of each board by a linear score: (n,)."""
     desk = new_desk(columns.shape[1], rows)
     scores = np.empty(LANES, np.float64)
-    raw_weights = unscaled(weights, scale)
+    factors = undoubled(weights * scale)
     actions = np.empty(columns.shape[0], np.int64)
     for game in range(columns.shape[0]):
         actions[game] = best_action(
-            desk, scores, columns[game], pieces[game], rows, raw_weights
+            desk, scores, columns[game], pieces[game], rows, factors
         )
     return actions
 
