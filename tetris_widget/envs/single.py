@@ -18,7 +18,7 @@ from tetris_widget.envs.vec import move_frame
 from tetris_widget.game import Games
 from tetris_widget.game.render import to_ansi, to_rgb
 
-Observation = NDArray[np.float32]
+Observation = NDArray[Any]
 
 
 class TetrisEnv(gymnasium.Env[Observation, np.int64]):

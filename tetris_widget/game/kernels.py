@@ -733,8 +733,15 @@ def step(state, actions, rows, randomizer, max_pieces, out):
             and pieces after the move; terminated (n,); truncated (n,); final_columns
             (n, columns): the boards after the move, before a new game;
             final_piece (n,)).
+
+    Returns:
+        The index of an action that is out of range, in which case nothing is changed;
+        otherwise -1.
     """
     columns, queue, position, _, lines, pieces = state
+    for game in range(columns.shape[0]):
+        if actions[game] < 0 or actions[game] >= MAX_ROTATIONS * columns.shape[1]:
+            return game
     moves, final, terminated, truncated, final_columns, final_piece = out
     heights = np.empty(columns.shape[1], np.int64)
     for game in range(columns.shape[0]):
@@ -755,6 +762,36 @@ def step(state, actions, rows, randomizer, max_pieces, out):
                 final_columns[game, c] = columns[game, c]
             final_piece[game] = queue[game, position[game]]
             new_game(state, game, randomizer)
+    return -1
+
+
+@njit(cache=True, nogil=True)
+def paint(cells, piece, rotation, column, row):
+    """Follow a move in a picture: the piece's cells, and the fall of what is above.
+
+    Args:
+        cells: (rows, columns) uint8, top row first.
+        row: where the piece landed, from the floor.
+    """
+    rows, n_columns = cells.shape
+    for j in range(WIDTHS[piece, rotation]):
+        for i in range(HEIGHTS[piece, rotation]):
+            if (MASKS[piece, rotation, j] >> i) & 1:
+                cells[rows - 1 - row - i, column + j] = piece
+    target = rows - 1
+    for source in range(rows - 1, -1, -1):
+        is_full = True
+        for c in range(n_columns):
+            is_full = is_full and cells[source, c] != 0
+        if is_full:
+            continue
+        if target != source:
+            for c in range(n_columns):
+                cells[target, c] = cells[source, c]
+        target -= 1
+    for i in range(target + 1):
+        for c in range(n_columns):
+            cells[i, c] = 0
 
 
 @njit(cache=True, nogil=True)
@@ -784,19 +821,37 @@ def observe_afterstates(columns, pieces, rows, scale, out):
 
 
 @njit(cache=True, nogil=True)
-def observe_boards(columns, pieces, rows, out):
+def observe_boards(columns, pieces, rows, shown_columns, shown_pieces, out):
     """Write the `board` observation: cells (top row first), then the piece, one-hot.
 
+    Only what differs from what `out` shows already is written.
+
     Args:
-        out: (n, 8, rows, columns).
+        shown_columns: (n, columns), shown_pieces: (n,): what `out` shows; updated. All
+            0 where it is 0.
+        out: (n, 8, rows, columns) uint8.
     """
-    out[:] = 0.0
+    n_columns = columns.shape[1]
+    plane = rows * n_columns
+    flat = out.reshape(out.size)
     for game in range(columns.shape[0]):
-        for c in range(columns.shape[1]):
-            for row in range(rows):
-                if (columns[game, c] >> row) & 1:
-                    out[game, 0, rows - 1 - row, c] = 1.0
-        out[game, pieces[game]] = 1.0
+        start = game * (1 + N_PIECES) * plane
+        for c in range(n_columns):
+            changed = np.int64(columns[game, c] ^ shown_columns[game, c])
+            shown_columns[game, c] = columns[game, c]
+            while changed:
+                row = height_of(changed) - 1
+                changed ^= np.int64(1) << row
+                flat[start + (rows - 1 - row) * n_columns + c] ^= np.uint8(1)
+        old, new = shown_pieces[game], pieces[game]
+        if old == new:
+            continue
+        shown_pieces[game] = new
+        if old > 0:
+            for i in range(start + old * plane, start + (old + 1) * plane):
+                flat[i] = 0
+        for i in range(start + new * plane, start + (new + 1) * plane):
+            flat[i] = 1
 
 
 @njit(cache=True, nogil=True)
