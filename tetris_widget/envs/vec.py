@@ -142,10 +142,11 @@ class TetrisVecEnv(VecEnv):
             last = self._observer.observe_once(
                 games.final_columns[ended], games.final_piece[ended]
             )
-            for row, env in enumerate(ended.tolist()):
+            truncated = games.truncated[ended].tolist()
+            for env, seen, is_cut in zip(ended.tolist(), last, truncated, strict=True):
                 info = infos[env]
-                info["terminal_observation"] = last[row]
-                info["TimeLimit.truncated"] = bool(games.truncated[env])
+                info["terminal_observation"] = seen
+                info["TimeLimit.truncated"] = is_cut
         return infos
 
     # The rest of SB3's interface

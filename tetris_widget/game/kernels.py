@@ -39,6 +39,7 @@ BAG, UNIFORM = 0, 1
 QUEUE_LENGTH = 2 * N_PIECES
 N_FEATURES = len(FEATURES)
 NOT_LEGAL = -1
+WINDOW = OUTLINES.shape[-1]
 
 
 @intrinsic
@@ -121,46 +122,57 @@ def new_game(state, game, randomizer):
 
 
 # Placements
+#
+# A board that is worked on is wider than it is: WINDOW empty columns more, so that all
+# pieces can be treated as four columns wide.
 
 
 @njit(cache=True)
-def landing_row(heights, first, piece, rotation):
-    """Return the row, from the floor, of the lower edge of the piece's box.
-
-    Args:
-        heights: of columns; `first` is where those under the piece begin.
-    """
-    row = 0
-    for j in range(WIDTHS[piece, rotation]):
-        row = max(row, heights[first + j] - BOTTOMS[piece, rotation, j])
-    return row
+def load(board, bits, heights):
+    """Copy a board's columns to `bits`, and write their heights."""
+    for c in range(board.shape[0]):
+        bits[c] = board[c]
+    for c in range(board.shape[0]):
+        heights[c] = height_of(bits[c])
 
 
 @njit(cache=True)
-def drop(board, heights, piece, rotation, column, rows):
-    """Place a piece on a board whose heights are known, and clear its full lines.
+def landing_row(heights, piece, rotation, column):
+    """Return the row, from the floor, of the lower edge of the piece's box."""
+    outline = OUTLINES[piece, rotation]
+    return max(
+        max(heights[column] - outline[BOTTOM, 0], heights[column + 1] - outline[BOTTOM, 1]),
+        max(
+            heights[column + 2] - outline[BOTTOM, 2],
+            heights[column + 3] - outline[BOTTOM, 3],
+        ),
+    )
 
-    The heights follow. A placement that is not legal changes nothing.
+
+@njit(cache=True)
+def drop(bits, heights, n_columns, piece, rotation, column, rows):
+    """Place a piece that is on the board, and clear its full lines.
+
+    A placement that would be too high changes nothing.
 
     Returns:
-        The row it lands in (-1: not legal), and the lines cleared.
+        The row it lands in (-1: too high), and the lines cleared.
     """
-    width = WIDTHS[piece, rotation]
-    if rotation >= ROTATIONS[piece] or column + width > board.shape[0]:
-        return NOT_LEGAL, 0
-    row = landing_row(heights, column, piece, rotation)
+    row = landing_row(heights, piece, rotation, column)
     if row + HEIGHTS[piece, rotation] > rows:
         return NOT_LEGAL, 0
-    for j in range(width):
-        board[column + j] |= MASKS[piece, rotation, j] << row
-        heights[column + j] = height_of(np.int64(board[column + j]))
+    outline = OUTLINES[piece, rotation]
+    for j in range(WINDOW):
+        bits[column + j] |= outline[MASK, j] << row
+        heights[column + j] = max(heights[column + j], row + outline[TOP, j])
     full = np.int64(-1)
-    for c in range(board.shape[0]):
-        full &= np.int64(board[c])
+    for c in range(n_columns):
+        full &= bits[c]
     if full == 0:
         return row, 0
-    clear(board, 0, board.shape[0], full)
-    measure_heights(board, heights)
+    clear(bits, 0, n_columns, full)
+    for c in range(n_columns):
+        heights[c] = height_of(bits[c])
     return row, popcount(full)
 
 
@@ -172,25 +184,16 @@ def clear(bits, first, n_columns, full):
         below = (np.int64(1) << row) - 1
         full &= below
         for c in range(first, first + n_columns):
-            own = np.int64(bits[c])
-            bits[c] = (own & below) | ((own >> 1) & ~below)
+            bits[c] = (bits[c] & below) | ((bits[c] >> 1) & ~below)
 
 
 @njit(cache=True)
-def measure_heights(board, heights):
-    """Write the height of each column."""
-    for c in range(board.shape[0]):
-        heights[c] = height_of(np.int64(board[c]))
-
-
-@njit(cache=True)
-def has_placement(heights, piece, rows):
+def has_placement(heights, n_columns, piece, rows):
     """Return whether the piece can be placed anywhere."""
-    n_columns = heights.shape[0]
     for rotation in range(ROTATIONS[piece]):
+        last_row = rows - HEIGHTS[piece, rotation]
         for column in range(n_columns - WIDTHS[piece, rotation] + 1):
-            row = landing_row(heights, column, piece, rotation)
-            if row + HEIGHTS[piece, rotation] <= rows:
+            if landing_row(heights, piece, rotation, column) <= last_row:
                 return True
     return False
 
@@ -202,7 +205,6 @@ def has_placement(heights, piece, rows):
 # it to see that it may, everything is in one flat array, a desk, at constant places.
 
 LANES = 12
-WINDOW = OUTLINES.shape[-1]
 # Room for a window of columns from the last lane on, and two before the first.
 REGION = 24
 FIRST = 2
@@ -676,11 +678,12 @@ def write_placements(desk, scaled, board, piece, rows, factors, out, at):
 @njit(cache=True)
 def unfold(action, n_columns):
     """Return the rotation and the column of an action; faster than a division."""
-    rotation = 0
-    while action >= n_columns:
-        action -= n_columns
-        rotation += 1
-    return rotation, action
+    rotation = (
+        np.int64(action >= n_columns)
+        + np.int64(action >= 2 * n_columns)
+        + np.int64(action >= 3 * n_columns)
+    )
+    return rotation, action - rotation * n_columns
 
 
 @njit(cache=True)
@@ -695,8 +698,12 @@ def fold(action, piece, n_columns):
 
 
 @njit(cache=True)
-def move(state, game, action, rows, randomizer, heights):
-    """Carry out one action of one game whose heights are known; they follow.
+def move(state, game, action, rows, randomizer, bits, heights):
+    """Carry out one action of one game.
+
+    Args:
+        bits: (columns + WINDOW,) int64, 0 behind the columns; to work on.
+        heights: the same.
 
     Returns:
         Rotation, column, landing row from the floor (-1: it would not fit, and the
@@ -704,16 +711,21 @@ def move(state, game, action, rows, randomizer, heights):
         over.
     """
     columns, queue, position, rng, lines, pieces = state
+    n_columns = columns.shape[1]
     piece = queue[game, position[game]]
-    rotation, column = fold(action, piece, columns.shape[1])
-    row, cleared = drop(columns[game], heights, piece, rotation, column, rows)
+    rotation, column = fold(action, piece, n_columns)
+    load(columns[game], bits, heights)
+    row, cleared = drop(bits, heights, n_columns, piece, rotation, column, rows)
     pieces[game] += 1
     if row == NOT_LEGAL:
         return rotation, column, row, 0, True
+    for c in range(n_columns):
+        columns[game, c] = bits[c]
     lines[game] += cleared
     next_piece(queue, position, rng, game, randomizer)
     piece = queue[game, position[game]]
-    return rotation, column, row, cleared, not has_placement(heights, piece, rows)
+    over = not has_placement(heights, n_columns, piece, rows)
+    return rotation, column, row, cleared, over
 
 
 @njit(cache=True, nogil=True)
@@ -743,11 +755,11 @@ def step(state, actions, rows, randomizer, max_pieces, out):
         if actions[game] < 0 or actions[game] >= MAX_ROTATIONS * columns.shape[1]:
             return game
     moves, final, terminated, truncated, final_columns, final_piece = out
-    heights = np.empty(columns.shape[1], np.int64)
+    bits = np.zeros(columns.shape[1] + WINDOW, np.int64)
+    heights = np.zeros(columns.shape[1] + WINDOW, np.int64)
     for game in range(columns.shape[0]):
-        measure_heights(columns[game], heights)
         rotation, column, row, cleared, over = move(
-            state, game, actions[game], rows, randomizer, heights
+            state, game, actions[game], rows, randomizer, bits, heights
         )
         moves[game, 0] = rotation
         moves[game, 1] = column
@@ -936,7 +948,8 @@ def play_greedy(state, over, rows, randomizer, scale, weights, max_moves, max_pi
     columns, queue, position, _, _, pieces = state
     desk = new_desk(columns.shape[1], rows)
     scores = np.empty(LANES, np.float64)
-    heights = np.empty(columns.shape[1], np.int64)
+    bits = np.zeros(columns.shape[1] + WINDOW, np.int64)
+    heights = np.zeros(columns.shape[1] + WINDOW, np.int64)
     factors = undoubled(weights * scale)
     made = 0
     for game in range(columns.shape[0]):
@@ -947,8 +960,9 @@ def play_greedy(state, over, rows, randomizer, scale, weights, max_moves, max_pi
             action = best_action(
                 desk, scores, columns[game], piece, rows, factors
             )
-            measure_heights(columns[game], heights)
-            over[game] = move(state, game, action, rows, randomizer, heights)[4]
+            over[game] = move(
+                state, game, action, rows, randomizer, bits, heights
+            )[4]
             made += 1
     return made
 
@@ -970,11 +984,13 @@ def greedy_actions(columns, pieces, rows, scale, weights):
 @njit(cache=True, nogil=True)
 def move_active(state, actions, active, over, rows, randomizer):
     """Carry out one action in every active game; games that end stay as they are."""
-    heights = np.empty(state[0].shape[1], np.int64)
+    bits = np.zeros(state[0].shape[1] + WINDOW, np.int64)
+    heights = np.zeros(state[0].shape[1] + WINDOW, np.int64)
     for game in range(actions.shape[0]):
         if active[game]:
-            measure_heights(state[0][game], heights)
-            over[game] = move(state, game, actions[game], rows, randomizer, heights)[4]
+            over[game] = move(
+                state, game, actions[game], rows, randomizer, bits, heights
+            )[4]
 
 
 # The scale of the features in double precision, for the greedy kernels.
