@@ -58,7 +58,10 @@ class Infos(Sequence[Info]):
         return made
 
     def __iter__(self) -> Iterator[Info]:
-        return map(self.__getitem__, range(len(self)))
+        rows = zip(self._final.tolist(), self._cleared.tolist(), strict=True)
+        for env, ((lines, pieces), cleared) in enumerate(rows):
+            made = {"lines": lines, "pieces": pieces, "lines_cleared": cleared}
+            yield self._made.setdefault(env, made)
 
 
 class TetrisVecEnv(VecEnv):
