@@ -14,40 +14,49 @@ import numpy as np
 import torch
 from numba import njit
 
+from tetris_widget.game import FEATURES
+
 Tensor = torch.Tensor
+# A constant, so that loops over features are unrolled.
+N = len(FEATURES)
+SIZE = N + 1
 
 
 @njit(cache=True)
-def score_legal(observation, weights, scores, actions):  # type: ignore[no-untyped-def]
+def score_legal(flat, first, n_actions, weights, scores, shares, rows):  # type: ignore[no-untyped-def]
     """Score the legal placements of one observation.
 
     Args:
-        observation: (actions + 1, features + 1), see `envs.observations`.
+        flat: observations; this one begins at `first`.
         weights: (features,).
-        scores: (actions,) float64, written: score minus the highest score.
-        actions: (actions,) int64, written: which placements they are.
+        scores: (actions,) float64, written: their log probabilities.
+        shares: (actions,) float64, written: their probabilities.
+        rows: (actions,) int64, written: where in `flat` their features begin.
 
     Returns:
-        How many are legal, and the logarithm of the sum of exp(scores).
+        How many are legal.
     """
-    n_features = weights.shape[0]
     count = 0
+    for action in range(n_actions):
+        row = first + action * SIZE
+        rows[count] = row
+        count += flat[row + N] > 0.5
     highest = -np.inf
-    for action in range(observation.shape[0] - 1):
-        if observation[action, n_features] < 0.5:
-            continue
+    for k in range(count):
         score = 0.0
-        for i in range(n_features):
-            score += weights[i] * observation[action, i]
-        scores[count] = score
-        actions[count] = action
-        count += 1
+        for i in range(N):
+            score += weights[i] * flat[rows[k] + i]
+        scores[k] = score
         highest = max(highest, score)
     total = 0.0
     for k in range(count):
-        scores[k] -= highest
-        total += np.exp(scores[k])
-    return count, np.log(total)
+        shares[k] = np.exp(scores[k] - highest)
+        total += shares[k]
+    log_total = highest + np.log(total)
+    for k in range(count):
+        scores[k] -= log_total
+        shares[k] /= total
+    return count
 
 
 @njit(cache=True, nogil=True)
@@ -62,26 +71,38 @@ def choose(observations, weights, uniforms, chosen, log_probs, expected):  # typ
         log_probs: (n,), written: of what was chosen.
         expected: (n, features), written: the mean features of a draw.
     """
-    n_features = weights.shape[0]
-    scores = np.empty(observations.shape[1], np.float64)
-    actions = np.empty(observations.shape[1], np.int64)
-    mean = np.empty(n_features, np.float64)
+    flat = observations.reshape(observations.size)
+    n_actions = observations.shape[1] - 1
+    scores = np.empty(n_actions, np.float64)
+    shares = np.empty(n_actions, np.float64)
+    rows = np.empty(n_actions, np.int64)
+    mean = np.empty(N, np.float64)
     for n in range(observations.shape[0]):
-        count, log_total = score_legal(observations[n], weights, scores, actions)
-        mean[:] = 0.0
-        # Nothing is legal only where a game is over; then all are as good.
-        chosen[n], log_probs[n] = 0, -np.log(observations.shape[1] - 1)
-        so_far, is_open = 0.0, True
+        first = n * (n_actions + 1) * SIZE
+        count = score_legal(
+            flat, first, n_actions, weights, scores, shares, rows
+        )
+        for i in range(N):
+            mean[i] = 0.0
+        so_far = 0.0
+        found = -1
         for k in range(count):
-            probability = np.exp(scores[k] - log_total)
+            probability = shares[k]
             so_far += probability
-            if is_open and (so_far > uniforms[n] or k == count - 1):
-                chosen[n], log_probs[n] = actions[k], scores[k] - log_total
-                is_open = False
-            for i in range(n_features):
-                mean[i] += probability * observations[n, actions[k], i]
-        for i in range(n_features):
+            if found < 0 and so_far > uniforms[n]:
+                found = k
+            for i in range(N):
+                mean[i] += probability * flat[rows[k] + i]
+        for i in range(N):
             expected[n, i] = mean[i]
+        if count == 0:
+            # Only where a game is over: all are as good.
+            chosen[n], log_probs[n] = 0, -np.log(n_actions)
+            continue
+        if found < 0:  # rounding
+            found = count - 1
+        chosen[n] = (rows[found] - first) // SIZE
+        log_probs[n] = scores[found]
 
 
 @njit(cache=True, nogil=True)
@@ -109,37 +130,41 @@ def judge(  # type: ignore[no-untyped-def]
         by_log_prob: (n, features), written: derivatives of log_probs by the weights.
         by_entropy: (n, features), written: derivatives of entropies by the weights.
     """
-    n_features = weights.shape[0]
-    scores = np.empty(observations.shape[1], np.float64)
-    actions = np.empty(observations.shape[1], np.int64)
-    mean = np.empty(n_features, np.float64)
-    slope = np.empty(n_features, np.float64)
+    flat = observations.reshape(observations.size)
+    n_actions = observations.shape[1] - 1
+    scores = np.empty(n_actions, np.float64)
+    shares = np.empty(n_actions, np.float64)
+    rows = np.empty(n_actions, np.int64)
+    mean = np.empty(N, np.float64)
+    slope = np.empty(N, np.float64)
     for n in range(observations.shape[0]):
-        count, log_total = score_legal(observations[n], weights, scores, actions)
-        entropy = 0.0
+        first = n * (n_actions + 1) * SIZE
+        count = score_legal(
+            flat, first, n_actions, weights, scores, shares, rows
+        )
+        for i in range(N):
+            mean[i] = slope[i] = 0.0
+        row = first + chosen[n] * SIZE
         log_prob = lowest
+        entropy = 0.0
+        # The derivative of the entropy is -Σ p (log p + entropy) × features.
         for k in range(count):
-            scores[k] -= log_total
-            entropy -= np.exp(scores[k]) * scores[k]
-            if actions[k] == chosen[n]:
+            probability = shares[k]
+            share = probability * scores[k]
+            entropy -= share
+            if rows[k] == row:
                 log_prob = max(scores[k], lowest)
-        mean[:] = 0.0
-        slope[:] = 0.0
-        for k in range(count):
-            probability = np.exp(scores[k])
-            share = -probability * (scores[k] + entropy)
-            for i in range(n_features):
-                value = observations[n, actions[k], i]
+            for i in range(N):
+                value = flat[rows[k] + i]
                 mean[i] += probability * value
                 slope[i] += share * value
         log_probs[n] = log_prob
         entropies[n] = entropy
-        for i in range(n_features):
+        is_moved = log_prob > lowest
+        for i in range(N):
             expected[n, i] = mean[i]
-            by_entropy[n, i] = slope[i]
-            by_log_prob[n, i] = 0.0
-            if log_prob > lowest:
-                by_log_prob[n, i] = observations[n, chosen[n], i] - mean[i]
+            by_entropy[n, i] = -slope[i] - entropy * mean[i]
+            by_log_prob[n, i] = flat[row + i] - mean[i] if is_moved else 0.0
 
 
 class Judgement(torch.autograd.Function):
