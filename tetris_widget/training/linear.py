@@ -59,18 +59,47 @@ def score_legal(flat, first, n_actions, weights, scores, shares, rows):  # type:
     return count
 
 
+@njit(cache=True)
+def criticise(flat, present, mean, critic, hidden):  # type: ignore[no-untyped-def]
+    """Return the value of one observation.
+
+    Args:
+        flat: observations; the features of the board at hand begin at `present`.
+        mean: (features,) those of the boards to expect.
+        critic: weights of its hidden units, transposed (2 × features, units); their
+            biases (units,); weights (1, units) and bias (1,) of the value.
+        hidden: (units,) to work on.
+    """
+    by_input, biases, last, bias = critic
+    for unit in range(hidden.shape[0]):
+        hidden[unit] = biases[unit]
+    for i in range(N):
+        now, then = flat[present + i], np.float32(mean[i])
+        for unit in range(hidden.shape[0]):
+            hidden[unit] += by_input[i, unit] * now + by_input[N + i, unit] * then
+    value = bias[0]
+    for unit in range(hidden.shape[0]):
+        value += last[0, unit] * max(hidden[unit], np.float32(0.0))
+    return value
+
+
 @njit(cache=True, nogil=True)
-def choose(observations, weights, uniforms, chosen, log_probs, expected):  # type: ignore[no-untyped-def]
+def choose(observations, weights, critic, uniforms, chosen, log_probs, values):  # type: ignore[no-untyped-def]
     """Draw a legal placement from each observation.
 
     Args:
         observations: (n, actions + 1, features + 1).
         weights: (features,).
+        critic: as in a `Sequential` of linear layer, ReLU, linear layer: its weights
+            (units, 2 × features), biases (units,), weights (1, units), bias (1,).
         uniforms: (n,) random numbers from 0 to 1, one for each draw.
         chosen: (n,) int64, written.
         log_probs: (n,), written: of what was chosen.
-        expected: (n, features), written: the mean features of a draw.
+        values: (n,), written: what the critic expects.
     """
+    by_unit, biases, last, bias = critic
+    transposed = np.ascontiguousarray(by_unit.T), biases, last, bias
+    hidden = np.empty(len(biases), np.float32)
     flat = observations.reshape(observations.size)
     n_actions = observations.shape[1] - 1
     scores = np.empty(n_actions, np.float64)
@@ -93,8 +122,8 @@ def choose(observations, weights, uniforms, chosen, log_probs, expected):  # typ
                 found = k
             for i in range(N):
                 mean[i] += probability * flat[rows[k] + i]
-        for i in range(N):
-            expected[n, i] = mean[i]
+        present = first + n_actions * SIZE
+        values[n] = criticise(flat, present, mean, transposed, hidden)
         if count == 0:
             # Only where a game is over: all are as good.
             chosen[n], log_probs[n] = 0, -np.log(n_actions)

@@ -150,19 +150,24 @@ class AfterstateNet(nn.Module):
             actions = distribution.get_actions(deterministic)
             values = self._value(observation, self._expected(observation, logits))
             return actions, values, distribution.log_prob(actions)
-        weights = self._weights().detach()
         n = len(observation)
         actions = torch.empty(n, dtype=torch.int64)
-        log_probs, expected = torch.empty(n), torch.empty(n, len(weights))
+        log_probs, values = torch.empty(n), torch.empty(n, 1)
+        hidden, _, last = self.critic
         linear.choose(
             observation.numpy(),
-            weights.numpy(),
+            self.scorer.layers.weight.detach().numpy()[0] * LOGIT_SCALE,  # type: ignore[operator, union-attr]
+            tuple(
+                parameter.detach().numpy()
+                for layer in (hidden, last)
+                for parameter in (layer.weight, layer.bias)
+            ),
             torch.rand(n).numpy(),
             actions.numpy(),
             log_probs.numpy(),
-            expected.numpy(),
+            values.numpy()[:, 0],
         )
-        return actions, self._value(observation, expected), log_probs
+        return actions, values, log_probs
 
     def judge(
         self, observation: Tensor, actions: Tensor
