@@ -48,11 +48,11 @@ class Games:
         seed: int | None = None,
         max_pieces: int | None = None,
     ) -> None:
-        _check("rows", rows, MIN_SIZE, MAX_ROWS)
-        _check("columns", columns, MIN_SIZE, MAX_COLUMNS)
-        _check("n", n, 1, 2**31 - 1)
+        check_whole("rows", rows, MIN_SIZE, MAX_ROWS)
+        check_whole("columns", columns, MIN_SIZE, MAX_COLUMNS)
+        check_whole("n", n, 1, 2**31 - 1)
         if max_pieces is not None:
-            _check("max_pieces", max_pieces, 1, 2**62)
+            check_whole("max_pieces", max_pieces, 1, 2**62)
         if randomizer not in RANDOMIZERS:
             allowed = ", ".join(RANDOMIZERS)
             raise ValueError(f"randomizer: {randomizer!r}; allowed: {allowed}")
@@ -192,7 +192,7 @@ def _splitmix(seed: int) -> int:
     return (word ^ (word >> 31)) or 1
 
 
-def _check(name: str, value: int, low: int, high: int) -> None:
+def check_whole(name: str, value: int, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise ValueError(f"{name}: {value!r}; allowed: a whole number")
     if not low <= value <= high:

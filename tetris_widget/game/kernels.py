@@ -141,7 +141,10 @@ def landing_row(heights, piece, rotation, column):
     """Return the row, from the floor, of the lower edge of the piece's box."""
     outline = OUTLINES[piece, rotation]
     return max(
-        max(heights[column] - outline[BOTTOM, 0], heights[column + 1] - outline[BOTTOM, 1]),
+        max(
+            heights[column] - outline[BOTTOM, 0],
+            heights[column + 1] - outline[BOTTOM, 1],
+        ),
         max(
             heights[column + 2] - outline[BOTTOM, 2],
             heights[column + 3] - outline[BOTTOM, 3],
@@ -957,12 +960,8 @@ def play_greedy(state, over, rows, randomizer, scale, weights, max_moves, max_pi
             if over[game] or pieces[game] >= max_pieces:
                 break
             piece = queue[game, position[game]]
-            action = best_action(
-                desk, scores, columns[game], piece, rows, factors
-            )
-            over[game] = move(
-                state, game, action, rows, randomizer, bits, heights
-            )[4]
+            action = best_action(desk, scores, columns[game], piece, rows, factors)
+            over[game] = move(state, game, action, rows, randomizer, bits, heights)[4]
             made += 1
     return made
 

@@ -108,9 +108,7 @@ def choose(observations, weights, critic, uniforms, chosen, log_probs, values): 
     mean = np.empty(N, np.float64)
     for n in range(observations.shape[0]):
         first = n * (n_actions + 1) * SIZE
-        count = score_legal(
-            flat, first, n_actions, weights, scores, shares, rows
-        )
+        count = score_legal(flat, first, n_actions, weights, scores, shares, rows)
         for i in range(N):
             mean[i] = 0.0
         so_far = 0.0
@@ -168,9 +166,7 @@ def judge(  # type: ignore[no-untyped-def]
     slope = np.empty(N, np.float64)
     for n in range(observations.shape[0]):
         first = n * (n_actions + 1) * SIZE
-        count = score_legal(
-            flat, first, n_actions, weights, scores, shares, rows
-        )
+        count = score_legal(flat, first, n_actions, weights, scores, shares, rows)
         for i in range(N):
             mean[i] = slope[i] = 0.0
         row = first + chosen[n] * SIZE
