@@ -72,9 +72,9 @@ class TetrisVecEnv(VecEnv):
     clears. An episode is terminated when the next piece has no placement, and truncated
     after `max_pieces`.
 
-    `infos` (see `Infos`): `infos[i]` has `lines` and `pieces` (of this episode so far, at its end the final
-    ones) and `lines_cleared` (by this step); `infos[0]` also has `frame`, see
-    `move_frame`.
+    `infos[i]` (see `Infos`) has `lines` and `pieces` (of this episode so far, at its
+    end the final ones) and `lines_cleared` (by this step); `infos[0]` also has `frame`,
+    see `move_frame`.
 
     Args:
         n_envs: how many games.

@@ -193,6 +193,7 @@ def _splitmix(seed: int) -> int:
 
 
 def check_whole(name: str, value: int, low: int, high: int) -> None:
+    """Raise ValueError unless `value` is a whole number from `low` to `high`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise ValueError(f"{name}: {value!r}; allowed: a whole number")
     if not low <= value <= high:

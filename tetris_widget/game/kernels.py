@@ -21,7 +21,6 @@ from numba.extending import intrinsic
 from tetris_widget.game.features import FEATURE_SCALE, FEATURES
 from tetris_widget.game.pieces import (
     BOTTOM,
-    BOTTOMS,
     COUNT,
     HEIGHTS,
     MASK,

@@ -216,7 +216,7 @@ class Judgement(torch.autograd.Function):
         return vectors[0], vectors[1], expected
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         """Return the derivative by the weights."""
         by_log_prob, by_entropy = ctx.saved_tensors
         of_log_prob, of_entropy, _ = gradients

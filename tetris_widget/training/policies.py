@@ -153,15 +153,10 @@ class AfterstateNet(nn.Module):
         n = len(observation)
         actions = torch.empty(n, dtype=torch.int64)
         log_probs, values = torch.empty(n), torch.empty(n, 1)
-        hidden, _, last = self.critic
         linear.choose(
             observation.numpy(),
-            self.scorer.layers.weight.detach().numpy()[0] * LOGIT_SCALE,  # type: ignore[operator, union-attr]
-            tuple(
-                parameter.detach().numpy()
-                for layer in (hidden, last)
-                for parameter in (layer.weight, layer.bias)
-            ),
+            self._weights().detach().numpy(),
+            tuple(parameter.detach().numpy() for parameter in self.critic.parameters()),
             torch.rand(n).numpy(),
             actions.numpy(),
             log_probs.numpy(),
@@ -195,7 +190,8 @@ class AfterstateNet(nn.Module):
         return is_linear and observation.device.type == "cpu"
 
     def _weights(self) -> Tensor:
-        return self.scorer.layers.weight[0] * LOGIT_SCALE  # type: ignore[no-any-return, index, operator]
+        weight: Any = self.scorer.layers.weight
+        return weight[0] * LOGIT_SCALE  # type: ignore[no-any-return]
 
     def _expected(self, observation: Tensor, logits: Tensor) -> Tensor:
         # The present board, the last row, has no share in what is expected.

@@ -70,5 +70,5 @@ class SteadyRolloutBuffer(RolloutBuffer):
             yield RolloutBufferSamples(*fields)
             return
         order = torch.from_numpy(np.random.permutation(total))
-        for indices in order.split(batch_size):
+        for indices in torch.split(order, batch_size):
             yield RolloutBufferSamples(*(field[indices] for field in fields))
