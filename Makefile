@@ -20,6 +20,7 @@ test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
 
 bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.game
 	$(BIN)/python -m benchmarks.training
 
 lint: $(VENV)/.dev node_modules/.installed
