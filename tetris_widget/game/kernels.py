@@ -172,7 +172,7 @@ def drop(bits, heights, n_columns, piece, rotation, column, rows):
         full &= bits[c]
     if full == 0:
         return row, 0
-    clear(bits, 0, n_columns, full)
+    clear(bits, np.int64(0), n_columns, full)
     for c in range(n_columns):
         heights[c] = height_of(bits[c])
     return row, popcount(full)
@@ -612,7 +612,7 @@ def describe_clearing(desk, board, piece, k):
     cells = 0
     for j in range(WIDTHS[piece, rotation]):
         cells += popcount((np.int64(MASKS[piece, rotation, j]) << row) & full)
-    clear(desk, BITS + FIRST, n_columns, full)
+    clear(desk, np.int64(BITS + FIRST), n_columns, full)
     measure(desk, n_columns)
     lines = popcount(full)
     desk[SUMS + LANDING_HEIGHT] = 2 * row + HEIGHTS[piece, rotation] - 1
@@ -626,52 +626,6 @@ def undoubled(scale):
     factors = scale.copy()
     factors[LANDING_HEIGHT] *= 0.5
     return factors
-
-
-@njit(cache=True)
-def write_placements(desk, scaled, board, piece, rows, factors, out, at):
-    """Write the features of all that can be made of a board, and of itself.
-
-    Args:
-        scaled: (features × LANES,) float32 to work on.
-        factors: (features,) of what `describe` writes.
-        out: flat; from `at` on 4 × columns + 1 rows of features + 1.
-    """
-    n_columns = board.shape[0]
-    size = N_FEATURES + 1
-    present = at + MAX_ROTATIONS * n_columns * size
-    survey(desk, board)
-    for i in range(at, present + size):
-        out[i] = 0.0
-    for i in range(N_FEATURES):
-        out[present + i] = np.float32(desk[SUMS + i]) * factors[i]
-    n_clearing = 0
-    for rotation in range(ROTATIONS[piece]):
-        describe(desk, piece, rotation)
-        describe_wells(desk)
-        for i in range(N_FEATURES):
-            for c in range(LANES):
-                value = np.float32(desk[DESCRIBED + i * REGION + c]) * factors[i]
-                scaled[i * LANES + c] = value
-        last_row = rows - HEIGHTS[piece, rotation]
-        for column in range(n_columns - WIDTHS[piece, rotation] + 1):
-            if desk[LANDS_AT + column] > last_row:
-                continue
-            action = rotation * n_columns + column
-            target = at + action * size
-            out[target + N_FEATURES] = 1.0
-            if desk[FILLS + column]:
-                desk[CLEARING + n_clearing] = action
-                desk[CLEARING_AT + n_clearing] = desk[LANDS_AT + column]
-                n_clearing += 1
-                continue
-            for i in range(N_FEATURES):
-                out[target + i] = scaled[i * LANES + column]
-    for k in range(n_clearing):
-        describe_clearing(desk, board, piece, k)
-        target = at + desk[CLEARING + k] * size
-        for i in range(N_FEATURES):
-            out[target + i] = np.float32(desk[SUMS + i]) * factors[i]
 
 
 # Playing
@@ -814,24 +768,51 @@ def observe_afterstates(columns, pieces, rows, scale, out):
 
     Args:
         pieces: (n,) the current piece of each.
+        scale: (features,) factors of the features.
         out: (n, 4 × columns + 1, features + 1).
     """
-    desk = new_desk(columns.shape[1], rows)
+    n_columns = columns.shape[1]
+    size = N_FEATURES + 1
+    desk = new_desk(n_columns, rows)
     scaled = np.empty(N_FEATURES * LANES, np.float32)
     factors = undoubled(scale)
     flat = out.reshape(out.size)
-    size = out.shape[1] * out.shape[2]
     for game in range(columns.shape[0]):
-        write_placements(
-            desk,
-            scaled,
-            columns[game],
-            pieces[game],
-            rows,
-            factors,
-            flat,
-            game * size,
-        )
+        piece = pieces[game]
+        start = game * out.shape[1] * size
+        present = start + MAX_ROTATIONS * n_columns * size
+        survey(desk, columns[game])
+        for i in range(start, present + size):
+            flat[i] = 0.0
+        for i in range(N_FEATURES):
+            flat[present + i] = np.float32(desk[SUMS + i]) * factors[i]
+        n_clearing = 0
+        for rotation in range(ROTATIONS[piece]):
+            describe(desk, piece, rotation)
+            describe_wells(desk)
+            for i in range(N_FEATURES):
+                for c in range(LANES):
+                    value = np.float32(desk[DESCRIBED + i * REGION + c]) * factors[i]
+                    scaled[i * LANES + c] = value
+            last_row = rows - HEIGHTS[piece, rotation]
+            for column in range(n_columns - WIDTHS[piece, rotation] + 1):
+                if desk[LANDS_AT + column] > last_row:
+                    continue
+                action = rotation * n_columns + column
+                target = start + action * size
+                flat[target + N_FEATURES] = 1.0
+                if desk[FILLS + column]:
+                    desk[CLEARING + n_clearing] = action
+                    desk[CLEARING_AT + n_clearing] = desk[LANDS_AT + column]
+                    n_clearing += 1
+                    continue
+                for i in range(N_FEATURES):
+                    flat[target + i] = scaled[i * LANES + column]
+        for k in range(n_clearing):
+            describe_clearing(desk, columns[game], piece, k)
+            target = start + desk[CLEARING + k] * size
+            for i in range(N_FEATURES):
+                flat[target + i] = np.float32(desk[SUMS + i]) * factors[i]
 
 
 @njit(cache=True, nogil=True)
