@@ -209,7 +209,7 @@ def test_what_is_no_state_of_an_env_is_refused(env: Any, field: str) -> None:
 
 def _copied(step: Any) -> Any:
     observations, rewards, dones, infos = step
-    return observations.copy(), rewards, dones, infos
+    return observations.copy(), rewards, dones, list(infos)
 
 
 def test_it_renders() -> None:

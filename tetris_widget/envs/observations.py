@@ -29,8 +29,8 @@ def observation_space(observation: str, rows: int, columns: int) -> Box:
     the board that action `a` leads to and, last, 1 if it is legal; rows of illegal
     actions are 0. The last row has the features of the present board.
 
-    `board`: (8, rows, columns), 0 or 1. The cells, top row first; then seven planes, of
-    which the current piece's is 1.
+    `board`: (8, rows, columns) bytes, 0 or 1. The cells, top row first; then seven
+    planes, of which the current piece's is 1.
 
     Raises:
         ValueError: `observation` is neither.
@@ -39,23 +39,22 @@ def observation_space(observation: str, rows: int, columns: int) -> Box:
         shape = (4 * columns + 1, len(FEATURES) + 1)
         return Box(0.0, MAX_FEATURE, shape, np.float32)
     if observation == "board":
-        return Box(0.0, 1.0, (1 + N_PIECES, rows, columns), np.float32)
+        return Box(0, 1, (1 + N_PIECES, rows, columns), np.uint8)
     allowed = ", ".join(OBSERVATIONS)
     raise ValueError(f"observation: {observation!r}; allowed: {allowed}")
 
 
 class Observer:
-    """Writes the observations of `n` boards into buffers that it owns.
+    """Writes the observations of boards into buffers that it owns; don't write there.
 
-    Two sets take turns: SB3 keeps the last observation while the env already steps.
+    Two take turns: SB3 keeps the last observation while the env already steps.
     """
 
     def __init__(self, observation: str, games: Games) -> None:
         self._is_board = observation == "board"
-        self._rows = games.rows
-        space = observation_space(observation, games.rows, games.n_columns)
-        shape = (len(games), *space.shape)
-        self._buffers = [np.zeros(shape, np.float32) for _ in range(2)]
+        self._rows, self._columns = games.rows, games.n_columns
+        self._space = observation_space(observation, games.rows, games.n_columns)
+        self._pages = [self._new_page(len(games)) for _ in range(2)]
 
     def observe(self, columns: Array, pieces: Array) -> Array:
         """Return the observations; valid until the next but one call.
@@ -64,14 +63,29 @@ class Observer:
             columns: (n, columns) int32.
             pieces: (n,) the current pieces.
         """
-        self._buffers.reverse()
-        out = self._buffers[0][: len(columns)]
-        self.write(columns, pieces, out)
-        return out
+        self._pages.reverse()
+        return self._write(columns, pieces, self._pages[0])
 
-    def write(self, columns: Array, pieces: Array, out: Array) -> None:
-        """Write the observations into `out`."""
+    def observe_once(self, columns: Array, pieces: Array) -> Array:
+        """Return the observations of any number of boards, in an array of their own."""
+        return self._write(columns, pieces, self._new_page(len(columns)))
+
+    def _new_page(self, n: int) -> tuple[Array, Array, Array]:
+        """Return a buffer for `n` boards, and the boards and pieces that it shows."""
+        return (
+            np.zeros((n, *self._space.shape), self._space.dtype),
+            np.zeros((n, self._columns), np.int32),
+            np.zeros(n, np.int8),
+        )
+
+    def _write(
+        self, columns: Array, pieces: Array, page: tuple[Array, Array, Array]
+    ) -> Array:
+        out, shown_columns, shown_pieces = page
         if self._is_board:
-            kernels.observe_boards(columns, pieces, self._rows, out)
+            kernels.observe_boards(
+                columns, pieces, self._rows, shown_columns, shown_pieces, out
+            )
         else:
             kernels.observe_afterstates(columns, pieces, self._rows, FEATURE_SCALE, out)
+        return out

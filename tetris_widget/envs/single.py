@@ -19,7 +19,7 @@ from tetris_widget.game import Games
 from tetris_widget.game.render import to_ansi, to_rgb
 from tetris_widget.game.state import Field, State, split, take
 
-Observation = NDArray[np.float32]
+Observation = NDArray[Any]
 
 
 class TetrisEnv(gymnasium.Env[Observation, np.int64]):

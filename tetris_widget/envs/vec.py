@@ -5,8 +5,8 @@ Owns episodes: rewards, infos, automatic resets. Deliberately doesn't know learn
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
 
 import numpy as np
 from gymnasium.spaces import Discrete
@@ -22,6 +22,49 @@ from tetris_widget.game.state import Field, State, split, take
 Info = dict[str, Any]
 
 
+class Infos(Sequence[Info]):
+    """The infos of a step, one per env, each made when it is first asked for.
+
+    Most are never looked at, and a thousand dicts cost more than a thousand moves. What
+    is put into one stays there.
+
+    Args:
+        final: (n, 2) lines and pieces of each env after the step.
+        cleared: (n,) lines cleared by the step.
+    """
+
+    def __init__(self, final: NDArray[np.int64], cleared: NDArray[np.int64]) -> None:
+        self._final = final
+        self._cleared = cleared
+        self._made: dict[int, Info] = {}
+
+    def __len__(self) -> int:
+        return len(self._cleared)
+
+    @overload
+    def __getitem__(self, index: int) -> Info: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Info]: ...
+    def __getitem__(self, index: int | slice) -> Info | list[Info]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        # Refuses what a list would, and counts negative indices from the end.
+        index = range(len(self))[index]
+        made = self._made.get(index)
+        if made is None:
+            lines, pieces = self._final[index].tolist()
+            cleared = int(self._cleared[index])
+            made = {"lines": lines, "pieces": pieces, "lines_cleared": cleared}
+            self._made[index] = made
+        return made
+
+    def __iter__(self) -> Iterator[Info]:
+        rows = zip(self._final.tolist(), self._cleared.tolist(), strict=True)
+        for env, ((lines, pieces), cleared) in enumerate(rows):
+            made = {"lines": lines, "pieces": pieces, "lines_cleared": cleared}
+            yield self._made.setdefault(env, made)
+
+
 class TetrisVecEnv(VecEnv):
     """`n_envs` games of Tetris under benchmark rules.
 
@@ -30,9 +73,9 @@ class TetrisVecEnv(VecEnv):
     clears. An episode is terminated when the next piece has no placement, and truncated
     after `max_pieces`.
 
-    `infos[i]` has `lines` and `pieces` (of this episode so far, at its end the final
-    ones) and `lines_cleared` (by this step); `infos[0]` also has `frame`, see
-    `move_frame`.
+    `infos[i]` (see `Infos`) has `lines` and `pieces` (of this episode so far, at its
+    end the final ones) and `lines_cleared` (by this step); `infos[0]` also has `frame`,
+    see `move_frame`.
 
     Args:
         n_envs: how many games.
@@ -57,7 +100,6 @@ class TetrisVecEnv(VecEnv):
     ) -> None:
         self.games = Games(n_envs, rows, columns, randomizer, seed, max_pieces)
         self._observer = Observer(observation, self.games)
-        self._infos: list[Info] = []
         self._actions = np.zeros(n_envs, np.int64)
         self.render_mode = "rgb_array"
         super().__init__(
@@ -66,7 +108,7 @@ class TetrisVecEnv(VecEnv):
             Discrete(self.games.n_actions),
         )
 
-    def reset(self) -> NDArray[np.float32]:
+    def reset(self) -> NDArray[Any]:
         """Begin every game anew and return the observations."""
         if any(seed is not None for seed in self._seeds):
             self.games.seed(self._seeds[0])
@@ -86,8 +128,7 @@ class TetrisVecEnv(VecEnv):
         games.step(self._actions)
         dones = games.terminated | games.truncated
         rewards = games.moves[:, 3].astype(np.float32)
-        self._update_infos(dones)
-        return self._observe(), rewards, dones, self._infos
+        return self._observe(), rewards, dones, self._new_infos(dones)
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return which actions are legal: (n_envs, 4 × columns) bool."""
@@ -113,27 +154,24 @@ class TetrisVecEnv(VecEnv):
         seed = self._seeds[0]
         return {"seed": Field(np.array(-1 if seed is None else seed), -1, 2**62)}
 
-    def _observe(self) -> NDArray[np.float32]:
+    def _observe(self) -> NDArray[Any]:
         return self._observer.observe(self.games.columns, self.games.piece)
 
-    def _update_infos(self, dones: NDArray[np.bool_]) -> None:
-        """Make new infos; those handed out are never changed."""
+    def _new_infos(self, dones: NDArray[np.bool_]) -> Infos:
         games = self.games
-        self._infos = [
-            {"lines": lines, "pieces": pieces, "lines_cleared": cleared}
-            for (lines, pieces), cleared in zip(
-                games.final.tolist(), games.moves[:, 3].tolist(), strict=True
-            )
-        ]
-        self._infos[0]["frame"] = move_frame(games)
+        infos = Infos(games.final.copy(), games.moves[:, 3].copy())
+        infos[0]["frame"] = move_frame(games)
         ended = np.flatnonzero(dones)
-        if not len(ended):
-            return
-        last = np.empty((len(ended), *self.observation_space.shape), np.float32)  # type: ignore[misc]
-        self._observer.write(games.final_columns[ended], games.final_piece[ended], last)
-        for row, env in enumerate(ended.tolist()):
-            self._infos[env]["terminal_observation"] = last[row]
-            self._infos[env]["TimeLimit.truncated"] = bool(games.truncated[env])
+        if len(ended):
+            last = self._observer.observe_once(
+                games.final_columns[ended], games.final_piece[ended]
+            )
+            truncated = games.truncated[ended].tolist()
+            for env, seen, is_cut in zip(ended.tolist(), last, truncated, strict=True):
+                info = infos[env]
+                info["terminal_observation"] = seen
+                info["TimeLimit.truncated"] = is_cut
+        return infos
 
     # The rest of SB3's interface
 

@@ -50,11 +50,11 @@ class Games:
         seed: int | None = None,
         max_pieces: int | None = None,
     ) -> None:
-        _check("rows", rows, MIN_SIZE, MAX_ROWS)
-        _check("columns", columns, MIN_SIZE, MAX_COLUMNS)
-        _check("n", n, 1, 2**31 - 1)
+        check_whole("rows", rows, MIN_SIZE, MAX_ROWS)
+        check_whole("columns", columns, MIN_SIZE, MAX_COLUMNS)
+        check_whole("n", n, 1, 2**31 - 1)
         if max_pieces is not None:
-            _check("max_pieces", max_pieces, 1, 2**62)
+            check_whole("max_pieces", max_pieces, 1, 2**62)
         if randomizer not in RANDOMIZERS:
             allowed = ", ".join(RANDOMIZERS)
             raise ValueError(f"randomizer: {randomizer!r}; allowed: {allowed}")
@@ -71,6 +71,7 @@ class Games:
         self._queue = np.zeros((n, kernels.QUEUE_LENGTH), np.int8)
         self._position = np.zeros(n, np.int64)
         self._rng = np.zeros(n, np.uint64)
+        self._every = np.arange(n)
         # The results of the last step, and what game 0 looked like around it.
         self.placed = 0
         self.shown: list[int] = []
@@ -102,7 +103,7 @@ class Games:
     @property
     def piece(self) -> NDArray[np.int8]:
         """The current piece of every game: (n,) int8, 1 to 7."""
-        return self._queue[np.arange(len(self)), self._position]
+        return self._queue[self._every, self._position]
 
     def previews(self, game: int) -> list[int]:
         """Return the next pieces of a game; none where rules give no preview."""
@@ -135,12 +136,8 @@ class Games:
         """
         if actions.shape != (len(self),):
             raise ValueError(f"actions: shape {actions.shape}; allowed: {(len(self),)}")
-        if actions.min() < 0 or actions.max() >= self.n_actions:
-            bad = int(actions[(actions < 0) | (actions >= self.n_actions)][0])
-            raise ValueError(f"action: {bad}; allowed: 0 to {self.n_actions - 1}")
-        self.placed = int(self.piece[0])
-        self.shown = self.previews(0)
-        kernels.step(
+        placed, shown = int(self._queue[0, self._position[0]]), self.previews(0)
+        wrong = kernels.step(
             self.state,
             actions,
             self.rows,
@@ -155,6 +152,10 @@ class Games:
                 self.final_piece,
             ),
         )
+        if wrong >= 0:
+            bad = int(actions[wrong])
+            raise ValueError(f"action: {bad}; allowed: 0 to {self.n_actions - 1}")
+        self.placed, self.shown = placed, shown
         self._paint()
 
     def get_state(self) -> State:
@@ -226,16 +227,10 @@ class Games:
 
     def _paint(self) -> None:
         """Follow game 0's last move in `cells`."""
-        rotation, column, row, cleared = self.moves[0].tolist()
+        rotation, column, row, _ = self.moves[0].tolist()
         self.before = self.cells.copy()
         if row != kernels.NOT_LEGAL:
-            top = self.landing_row()
-            for i, j in pieces.cells(self.placed, rotation):
-                self.cells[top + i, column + j] = self.placed
-            if cleared:
-                kept = self.cells[~self.cells.all(axis=1)]
-                self.cells[:cleared] = 0
-                self.cells[cleared:] = kept
+            kernels.paint(self.cells, self.placed, rotation, column, row)
         self.after = self.cells.copy()
         if self.terminated[0] or self.truncated[0]:
             self.cells[:] = 0
@@ -249,7 +244,8 @@ def _splitmix(seed: int) -> int:
     return (word ^ (word >> 31)) or 1
 
 
-def _check(name: str, value: int, low: int, high: int) -> None:
+def check_whole(name: str, value: int, low: int, high: int) -> None:
+    """Raise ValueError unless `value` is a whole number from `low` to `high`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise ValueError(f"{name}: {value!r}; allowed: a whole number")
     if not low <= value <= high:

@@ -19,8 +19,8 @@ from tetris_widget.game.games import (
     MAX_ROWS,
     MIN_SIZE,
     RANDOMIZERS,
-    _check,
     _splitmix,
+    check_whole,
 )
 from tetris_widget.game.guideline_kernels import GAME, HIDDEN_ROWS, MAX_LEVEL, Rules
 from tetris_widget.game.pieces import MAX_ROTATIONS, N_PIECES
@@ -97,11 +97,11 @@ class GuidelineGames:
         level: int = 1,
         seed: int | None = None,
     ) -> None:
-        _check("n", n, 1, 2**31 - 1)
-        _check("rows", rows, MIN_SIZE, MAX_ROWS)
-        _check("columns", columns, MIN_SIZE, MAX_COLUMNS)
-        _check("previews", previews, 0, MAX_PREVIEWS)
-        _check("level", level, 1, MAX_LEVEL)
+        check_whole("n", n, 1, 2**31 - 1)
+        check_whole("rows", rows, MIN_SIZE, MAX_ROWS)
+        check_whole("columns", columns, MIN_SIZE, MAX_COLUMNS)
+        check_whole("previews", previews, 0, MAX_PREVIEWS)
+        check_whole("level", level, 1, MAX_LEVEL)
         if not MIN_TICK <= tick <= MAX_TICK:
             raise ValueError(f"tick: {tick!r}; allowed: {MIN_TICK} to {MAX_TICK} s")
         if randomizer not in RANDOMIZERS:

@@ -20,12 +20,17 @@ from numba.extending import intrinsic
 
 from tetris_widget.game.features import FEATURE_SCALE, FEATURES
 from tetris_widget.game.pieces import (
-    BOTTOMS,
+    BOTTOM,
+    COUNT,
     HEIGHTS,
+    MASK,
     MASKS,
     MAX_ROTATIONS,
+    N_CELLS,
     N_PIECES,
+    OUTLINES,
     ROTATIONS,
+    TOP,
     WIDTHS,
 )
 
@@ -33,6 +38,7 @@ BAG, UNIFORM = 0, 1
 QUEUE_LENGTH = 2 * N_PIECES
 N_FEATURES = len(FEATURES)
 NOT_LEGAL = -1
+WINDOW = OUTLINES.shape[-1]
 
 
 @intrinsic
@@ -115,187 +121,525 @@ def new_game(state, game, randomizer):
 
 
 # Placements
+#
+# A board that is worked on is wider than it is: WINDOW empty columns more, so that all
+# pieces can be treated as four columns wide.
 
 
 @njit(cache=True)
-def landing_row(board, heights, piece, rotation, column):
+def load(board, bits, heights):
+    """Copy a board's columns to `bits`, and write their heights."""
+    for c in range(board.shape[0]):
+        bits[c] = board[c]
+    for c in range(board.shape[0]):
+        heights[c] = height_of(bits[c])
+
+
+@njit(cache=True)
+def landing_row(heights, piece, rotation, column):
     """Return the row, from the floor, of the lower edge of the piece's box."""
-    row = 0
-    for j in range(WIDTHS[piece, rotation]):
-        row = max(row, heights[column + j] - BOTTOMS[piece, rotation, j])
-    return row
+    outline = OUTLINES[piece, rotation]
+    return max(
+        max(
+            heights[column] - outline[BOTTOM, 0],
+            heights[column + 1] - outline[BOTTOM, 1],
+        ),
+        max(
+            heights[column + 2] - outline[BOTTOM, 2],
+            heights[column + 3] - outline[BOTTOM, 3],
+        ),
+    )
 
 
 @njit(cache=True)
-def drop(board, heights, piece, rotation, column, rows, out):
-    """Write the board after a placement to `out`.
+def drop(bits, heights, n_columns, piece, rotation, column, rows):
+    """Place a piece that is on the board, and clear its full lines.
+
+    A placement that would be too high changes nothing.
 
     Returns:
-        The row it lands in (-1: not legal, `out` is undefined), the lines cleared, and
-        the cells of the piece that were in them.
+        The row it lands in (-1: too high), and the lines cleared.
     """
-    n_columns = board.shape[0]
-    if rotation >= ROTATIONS[piece] or column + WIDTHS[piece, rotation] > n_columns:
-        return NOT_LEGAL, 0, 0
-    row = landing_row(board, heights, piece, rotation, column)
+    row = landing_row(heights, piece, rotation, column)
     if row + HEIGHTS[piece, rotation] > rows:
-        return NOT_LEGAL, 0, 0
-    for c in range(n_columns):
-        out[c] = board[c]
-    for j in range(WIDTHS[piece, rotation]):
-        out[column + j] |= MASKS[piece, rotation, j] << row
+        return NOT_LEGAL, 0
+    outline = OUTLINES[piece, rotation]
+    for j in range(WINDOW):
+        bits[column + j] |= outline[MASK, j] << row
+        heights[column + j] = max(heights[column + j], row + outline[TOP, j])
     full = np.int64(-1)
     for c in range(n_columns):
-        full &= np.int64(out[c])
+        full &= bits[c]
     if full == 0:
-        return row, 0, 0
-    lines = popcount(full)
-    cells = 0
-    for j in range(WIDTHS[piece, rotation]):
-        cells += popcount((np.int64(MASKS[piece, rotation, j]) << row) & full)
-    clear(out, full)
-    return row, lines, cells
+        return row, 0
+    clear(bits, np.int64(0), n_columns, full)
+    for c in range(n_columns):
+        heights[c] = height_of(bits[c])
+    return row, popcount(full)
 
 
 @njit(cache=True)
-def clear(board, full):
-    """Take out the rows whose bits are set in `full`."""
+def clear(bits, first, n_columns, full):
+    """Take out the rows whose bits are set in `full` of bits[first : … + n_columns]."""
     while full:
         row = height_of(full) - 1  # from the top, so that those below keep their place
         below = (np.int64(1) << row) - 1
         full &= below
-        for c in range(board.shape[0]):
-            bits = np.int64(board[c])
-            board[c] = (bits & below) | ((bits >> 1) & ~below)
+        for c in range(first, first + n_columns):
+            bits[c] = (bits[c] & below) | ((bits[c] >> 1) & ~below)
 
 
 @njit(cache=True)
-def measure_heights(board, heights):
-    """Write the height of each column."""
-    for c in range(board.shape[0]):
-        heights[c] = height_of(np.int64(board[c]))
-
-
-@njit(cache=True)
-def has_placement(board, heights, piece, rows):
+def has_placement(heights, n_columns, piece, rows):
     """Return whether the piece can be placed anywhere."""
     for rotation in range(ROTATIONS[piece]):
-        for column in range(board.shape[0] - WIDTHS[piece, rotation] + 1):
-            row = landing_row(board, heights, piece, rotation, column)
-            if row + HEIGHTS[piece, rotation] <= rows:
+        last_row = rows - HEIGHTS[piece, rotation]
+        for column in range(n_columns - WIDTHS[piece, rotation] + 1):
+            if landing_row(heights, piece, rotation, column) <= last_row:
                 return True
     return False
 
 
+# Placements and their features
+#
+# All columns are looked at side by side: the loops below run over a fixed number of
+# lanes, without a branch, so that the compiler makes vector instructions of them. For
+# it to see that it may, everything is in one flat array, a desk, at constant places.
+
+LANES = 12
+# Room for a window of columns from the last lane on, and two before the first.
+REGION = 24
+FIRST = 2
+(
+    # Of the board; column c at FIRST + c, walls on both sides.
+    BITS,
+    HEIGHTS_OF,
+    HOLES_OF,
+    # All bits for columns of the board; for pairs of them (c - 1 and c); otherwise 0.
+    IS_COLUMN,
+    IS_PAIR,
+    # Of column c, or of the pair c - 1 and c.
+    TRANSITIONS_OF,
+    BUMPS_OF,
+    STEPS_OF,
+    WELLS_OF,
+    # The same, summed over all that a piece in columns c to c + 3 can change.
+    TRANSITIONS_NEAR,
+    BUMPS_NEAR,
+    STEPS_NEAR,
+    WELLS_NEAR,
+    # The rows that are full in all columns left of c; in all from c on.
+    FULL_BEFORE,
+    FULL_FROM,
+    # The features of the board itself in FEATURES' order, then two as sets.
+    SUMS,
+    # Of one orientation's placements at columns c: where it lands, which rows it fills.
+    LANDS_AT,
+    FILLS,
+    # Placements that clear lines, to be described later: actions, and where they land.
+    CLEARING,
+    CLEARING_2,
+    CLEARING_AT,
+    CLEARING_AT_2,
+    # Their features in FEATURES' order, a region for each.
+    DESCRIBED,
+) = range(0, 23 * REGION, REGION)
+# Cells that are wells, and empty cells, of columns c - 1 to c + 4 after the placement.
+WELL_CELLS = DESCRIBED + N_FEATURES * REGION
+EMPTY_CELLS = WELL_CELLS + (WINDOW + 2) * REGION
+DESK_SIZE = EMPTY_CELLS + (WINDOW + 2) * REGION
+(
+    LANDING_HEIGHT,
+    ERODED_CELLS,
+    ROW_TRANSITIONS,
+    COLUMN_TRANSITIONS,
+    HOLES,
+    CUMULATIVE_WELLS,
+    HOLE_DEPTH,
+    ROWS_WITH_HOLES,
+    DIVERSITY,
+    SUM_HEIGHTS,
+    MAX_HEIGHT,
+    BUMPINESS,
+    LINES,
+    # Only in SUMS.
+    HOLE_ROWS,
+    STEPS,
+) = range(N_FEATURES + 2)
+# How often differences of heights from -2 to 2 occur: one number, five bits for each.
+COUNTER_BITS = 5
+COUNTER_ONES = 0b00001_00001_00001_00001_00001
+COUNTERS = COUNTER_ONES * 0b11111
+
+
 @njit(cache=True)
-def legal_actions(board, heights, piece, rows, mask):
-    """Write which actions (rotation × columns + column) are legal."""
-    n_columns = board.shape[0]
-    for action in range(mask.shape[0]):
-        mask[action] = False
-    for rotation in range(ROTATIONS[piece]):
-        for column in range(n_columns - WIDTHS[piece, rotation] + 1):
-            row = landing_row(board, heights, piece, rotation, column)
-            mask[rotation * n_columns + column] = row + HEIGHTS[piece, rotation] <= rows
-
-
-# Features
+def new_desk(n_columns, rows):
+    """Return a desk for boards of this size."""
+    desk = np.zeros(DESK_SIZE, np.int64)
+    desk[BITS : BITS + REGION] = (np.int64(1) << rows) - 1
+    desk[IS_COLUMN + FIRST : IS_COLUMN + FIRST + n_columns] = -1
+    desk[IS_PAIR + FIRST + 1 : IS_PAIR + FIRST + n_columns] = -1
+    return desk
 
 
 @njit(cache=True)
-def describe(board, rows, scale, landing_height, eroded_cells, lines, out):
-    """Write the scaled features of a board, in the order of FEATURES."""
-    n_columns = board.shape[0]
-    wall = (np.int64(1) << rows) - 1
-    row_transitions = column_transitions = holes = wells = depth = 0
-    total = highest = bumpiness = 0
+def count_step(step):
+    """Return counters of a difference of heights; all 0 if it is beyond -2 to 2."""
+    step = min(max(step, -3), 3)  # these two count outside of the counters
+    return (np.int64(1) << ((COUNTER_BITS * (step + 2)) & 63)) & COUNTERS
+
+
+@njit(cache=True)
+def count_kinds(steps):
+    """Return how many counters are not 0 (they are below 16)."""
+    return popcount((steps + 15 * COUNTER_ONES) & (16 * COUNTER_ONES))
+
+
+@njit(cache=True)
+def covered(bits, height):
+    """Return the empty cells under the top of a column."""
+    return ~bits & ((np.int64(1) << height) - 1)
+
+
+@njit(cache=True)
+def measure(desk, n_columns):
+    """Write the features of the board in BITS, and the share of each column."""
+    wall = desk[BITS]
+    transitions = column_transitions = holes = depth = total = highest = 0
     hole_rows = np.int64(0)
-    differences = 0
-    left = wall
-    previous_height = 0
-    for c in range(n_columns):
-        bits = np.int64(board[c])
-        right = np.int64(board[c + 1]) if c + 1 < n_columns else wall
-        height = height_of(bits)
-        full = popcount(bits)
-        row_transitions += popcount(left ^ bits)
-        column_transitions += popcount(bits ^ ((bits << 1) | 1))
-        if full < height:
-            holes += height - full
-            covered = ~bits & ((np.int64(1) << height) - 1)
-            hole_rows |= covered
-            # Every full cell above the stack that stands on the floor is above a hole.
-            floor_stack = popcount(bits & ~(bits + 1) & ((bits ^ (bits + 1)) >> 1))
-            depth += full - floor_stack
-        well = ~bits & left & right & wall
-        if well:
-            wells += sum_of_wells(well, bits)
+    for c in range(LANES):
+        left, own = desk[BITS + FIRST - 1 + c], desk[BITS + FIRST + c]
+        right = desk[BITS + FIRST + 1 + c]
+        inside = desk[IS_COLUMN + FIRST + c]
+        height = height_of(own) & inside
+        count = popcount(own) & inside
+        desk[HEIGHTS_OF + FIRST + c] = height
+        desk[HOLES_OF + FIRST + c] = height - count
+        changes = popcount(left ^ own) & inside
+        desk[TRANSITIONS_OF + FIRST + c] = changes
+        transitions += changes
+        column_transitions += popcount(own ^ ((own << 1) | 1)) & inside
+        holes += height - count
+        hole_rows |= covered(own, height)
+        # Every full cell above the stack that stands on the floor is above a hole.
+        depth += (count - popcount(own & ~(own + 1))) & inside
         total += height
         highest = max(highest, height)
-        if c > 0:
-            step = height - previous_height
-            bumpiness += abs(step)
-            if -2 <= step <= 2:
-                differences |= 1 << (step + 2)
-        previous_height = height
-        left = bits
-    row_transitions += popcount(left ^ wall)
-    out[0] = landing_height * scale[0]
-    out[1] = eroded_cells * scale[1]
-    out[2] = row_transitions * scale[2]
-    out[3] = column_transitions * scale[3]
-    out[4] = holes * scale[4]
-    out[5] = wells * scale[5]
-    out[6] = depth * scale[6]
-    out[7] = popcount(hole_rows) * scale[7]
-    out[8] = popcount(differences) * scale[8]
-    out[9] = total * scale[9]
-    out[10] = highest * scale[10]
-    out[11] = bumpiness * scale[11]
-    out[12] = lines * scale[12]
+        desk[EMPTY_CELLS + c] = ~own & wall
+        desk[WELL_CELLS + c] = ~own & left & right & wall
+        desk[WELLS_OF + FIRST + c] = 0
+    last = popcount(desk[BITS + FIRST + n_columns - 1] ^ wall)
+    desk[TRANSITIONS_OF + FIRST + n_columns] = last
+    bumpiness = steps = np.int64(0)
+    for c in range(LANES):
+        step = desk[HEIGHTS_OF + FIRST + c] - desk[HEIGHTS_OF + FIRST - 1 + c]
+        inside = desk[IS_PAIR + FIRST + c]
+        bump, counted = abs(step) & inside, count_step(step) & inside
+        desk[BUMPS_OF + FIRST + c] = bump
+        desk[STEPS_OF + FIRST + c] = counted
+        bumpiness += bump
+        steps += counted
+    # Of each well cell, the empty cells from it downwards: it counts once for each
+    # number of steps that one can go down from it.
+    wells = down = np.int64(0)
+    left_over = np.int64(1)
+    while left_over:
+        left_over = np.int64(0)
+        for c in range(LANES):
+            cells = desk[WELL_CELLS + c] & (desk[EMPTY_CELLS + c] << down)
+            desk[WELL_CELLS + c] = cells
+            desk[WELLS_OF + FIRST + c] += popcount(cells)
+            wells += popcount(cells)
+            left_over |= cells
+        down += 1
+    desk[SUMS + LANDING_HEIGHT] = desk[SUMS + ERODED_CELLS] = desk[SUMS + LINES] = 0
+    desk[SUMS + ROW_TRANSITIONS] = transitions + last
+    desk[SUMS + COLUMN_TRANSITIONS] = column_transitions
+    desk[SUMS + HOLES] = holes
+    desk[SUMS + CUMULATIVE_WELLS] = wells
+    desk[SUMS + HOLE_DEPTH] = depth
+    desk[SUMS + ROWS_WITH_HOLES] = popcount(hole_rows)
+    desk[SUMS + DIVERSITY] = count_kinds(steps)
+    desk[SUMS + SUM_HEIGHTS] = total
+    desk[SUMS + MAX_HEIGHT] = highest
+    desk[SUMS + BUMPINESS] = bumpiness
+    desk[SUMS + HOLE_ROWS] = hole_rows
+    desk[SUMS + STEPS] = steps
 
 
 @njit(cache=True)
-def sum_of_wells(well, bits):
-    """Sum over the cells of `well` the empty cells from each downwards."""
-    total = 0
-    while well:
-        below = (well & -well) * 2 - 1  # the lowest well cell and all under it
-        total += popcount(below) - height_of(bits & below)
-        well &= well - 1
-    return total
+def survey(desk, board):
+    """Measure a board and all that its placements have in common."""
+    n_columns = board.shape[0]
+    for c in range(n_columns):
+        desk[BITS + FIRST + c] = board[c]
+    measure(desk, n_columns)
+    for c in range(LANES):
+        at = FIRST + c
+        desk[TRANSITIONS_NEAR + c] = (
+            desk[TRANSITIONS_OF + at]
+            + desk[TRANSITIONS_OF + at + 1]
+            + desk[TRANSITIONS_OF + at + 2]
+            + desk[TRANSITIONS_OF + at + 3]
+            + desk[TRANSITIONS_OF + at + 4]
+        )
+        desk[BUMPS_NEAR + c] = (
+            desk[BUMPS_OF + at]
+            + desk[BUMPS_OF + at + 1]
+            + desk[BUMPS_OF + at + 2]
+            + desk[BUMPS_OF + at + 3]
+            + desk[BUMPS_OF + at + 4]
+        )
+        desk[STEPS_NEAR + c] = (
+            desk[STEPS_OF + at]
+            + desk[STEPS_OF + at + 1]
+            + desk[STEPS_OF + at + 2]
+            + desk[STEPS_OF + at + 3]
+            + desk[STEPS_OF + at + 4]
+        )
+        desk[WELLS_NEAR + c] = (
+            desk[WELLS_OF + at - 1]
+            + desk[WELLS_OF + at]
+            + desk[WELLS_OF + at + 1]
+            + desk[WELLS_OF + at + 2]
+            + desk[WELLS_OF + at + 3]
+            + desk[WELLS_OF + at + 4]
+        )
+    full = np.int64(-1)
+    for c in range(LANES):
+        desk[FULL_BEFORE + c] = full
+        full &= desk[BITS + FIRST + c]
+    full = np.int64(-1)
+    for c in range(LANES + WINDOW, -1, -1):
+        full &= desk[BITS + FIRST + c]
+        desk[FULL_FROM + c] = full
 
 
 @njit(cache=True)
-def describe_placements(board, heights, piece, rows, scale, scratch, out):
-    """Write the features of every placement and, last, whether it is legal.
+def land(desk, piece, rotation):
+    """Write where a piece lands in each column: the lower edge of its box."""
+    low_0 = OUTLINES[piece, rotation, BOTTOM, 0]
+    low_1 = OUTLINES[piece, rotation, BOTTOM, 1]
+    low_2 = OUTLINES[piece, rotation, BOTTOM, 2]
+    low_3 = OUTLINES[piece, rotation, BOTTOM, 3]
+    for c in range(LANES):
+        at = HEIGHTS_OF + FIRST + c
+        desk[LANDS_AT + c] = max(
+            max(desk[at] - low_0, desk[at + 1] - low_1),
+            max(desk[at + 2] - low_2, desk[at + 3] - low_3),
+        )
 
-    Args:
-        out: (4 × columns, features + 1); rows of illegal placements become 0.
 
-    Returns:
-        The number of legal placements.
+@njit(cache=True)
+def describe(desk, piece, rotation):
+    """Describe the boards after an orientation's placement in each column.
+
+    Those of placements that are not legal, or that fill rows, are not right. The
+    landing height is doubled, and `cumulative_wells` is left to `describe_wells`.
+    """
+    land(desk, piece, rotation)
+    outline = OUTLINES[piece, rotation]
+    mask_0, mask_1 = outline[MASK, 0], outline[MASK, 1]
+    mask_2, mask_3 = outline[MASK, 2], outline[MASK, 3]
+    top_0, top_1 = outline[TOP, 0], outline[TOP, 1]
+    top_2, top_3 = outline[TOP, 2], outline[TOP, 3]
+    count_0, count_1 = outline[COUNT, 0], outline[COUNT, 1]
+    count_2, count_3 = outline[COUNT, 2], outline[COUNT, 3]
+    height = np.int64(HEIGHTS[piece, rotation])
+    wall = desk[BITS]
+    all_transitions = desk[SUMS + ROW_TRANSITIONS]
+    all_column_transitions = desk[SUMS + COLUMN_TRANSITIONS]
+    all_holes = desk[SUMS + HOLES]
+    all_depth = desk[SUMS + HOLE_DEPTH]
+    all_heights = desk[SUMS + SUM_HEIGHTS]
+    all_highest = desk[SUMS + MAX_HEIGHT]
+    all_bumps = desk[SUMS + BUMPINESS]
+    all_hole_rows = desk[SUMS + HOLE_ROWS]
+    all_steps = desk[SUMS + STEPS]
+    for c in range(LANES):
+        # The four columns after the placement, and two beside them on either side.
+        row = desk[LANDS_AT + c]
+        at = BITS + FIRST + c
+        own_0 = desk[at] | (mask_0 << row)
+        own_1 = desk[at + 1] | (mask_1 << row)
+        own_2 = desk[at + 2] | (mask_2 << row)
+        own_3 = desk[at + 3] | (mask_3 << row)
+        left, right = desk[at - 1], desk[at + 4]
+        desk[FILLS + c] = (
+            (own_0 & own_1 & own_2 & own_3)
+            & desk[FULL_BEFORE + c]
+            & desk[FULL_FROM + c + WINDOW]
+        )
+        desk[DESCRIBED + REGION * LANDING_HEIGHT + c] = 2 * row + height - 1
+        desk[DESCRIBED + REGION * ROW_TRANSITIONS + c] = (
+            all_transitions
+            - desk[TRANSITIONS_NEAR + c]
+            + popcount(left ^ own_0)
+            + popcount(own_0 ^ own_1)
+            + popcount(own_1 ^ own_2)
+            + popcount(own_2 ^ own_3)
+            + popcount(own_3 ^ right)
+        )
+        # Heights before and after, and the new holes under the piece.
+        at = HEIGHTS_OF + FIRST + c
+        old_0, old_1, old_2, old_3 = desk[at], desk[at + 1], desk[at + 2], desk[at + 3]
+        new_0, new_1 = max(old_0, row + top_0), max(old_1, row + top_1)
+        new_2, new_3 = max(old_2, row + top_2), max(old_3, row + top_3)
+        gap_0, gap_1 = new_0 - old_0 - count_0, new_1 - old_1 - count_1
+        gap_2, gap_3 = new_2 - old_2 - count_2, new_3 - old_3 - count_3
+        gaps = gap_0 + gap_1 + gap_2 + gap_3
+        desk[DESCRIBED + REGION * HOLES + c] = all_holes + gaps
+        desk[DESCRIBED + REGION * SUM_HEIGHTS + c] = all_heights + gaps + N_CELLS
+        desk[DESCRIBED + REGION * COLUMN_TRANSITIONS + c] = (
+            all_column_transitions
+            + 2 * (min(gap_0, 1) + min(gap_1, 1) + min(gap_2, 1) + min(gap_3, 1))
+        )
+        desk[DESCRIBED + REGION * ROWS_WITH_HOLES + c] = popcount(
+            all_hole_rows
+            | covered(own_0, new_0)
+            | covered(own_1, new_1)
+            | covered(own_2, new_2)
+            | covered(own_3, new_3)
+        )
+        at = HOLES_OF + FIRST + c
+        desk[DESCRIBED + REGION * HOLE_DEPTH + c] = (
+            all_depth
+            + count_0 * min(gap_0 + desk[at], 1)
+            + count_1 * min(gap_1 + desk[at + 1], 1)
+            + count_2 * min(gap_2 + desk[at + 2], 1)
+            + count_3 * min(gap_3 + desk[at + 3], 1)
+        )
+        desk[DESCRIBED + REGION * MAX_HEIGHT + c] = max(
+            max(max(new_0, new_1), max(new_2, new_3)), all_highest
+        )
+        # Differences of adjacent heights.
+        step_0 = new_0 - desk[HEIGHTS_OF + FIRST + c - 1]
+        step_1, step_2, step_3 = new_1 - new_0, new_2 - new_1, new_3 - new_2
+        step_4 = desk[HEIGHTS_OF + FIRST + c + WINDOW] - new_3
+        at = IS_PAIR + FIRST + c
+        is_0, is_1, is_2 = desk[at], desk[at + 1], desk[at + 2]
+        is_3, is_4 = desk[at + 3], desk[at + 4]
+        desk[DESCRIBED + REGION * BUMPINESS + c] = (
+            all_bumps
+            - desk[BUMPS_NEAR + c]
+            + (abs(step_0) & is_0)
+            + (abs(step_1) & is_1)
+            + (abs(step_2) & is_2)
+            + (abs(step_3) & is_3)
+            + (abs(step_4) & is_4)
+        )
+        desk[DESCRIBED + REGION * DIVERSITY + c] = count_kinds(
+            all_steps
+            - desk[STEPS_NEAR + c]
+            + (count_step(step_0) & is_0)
+            + (count_step(step_1) & is_1)
+            + (count_step(step_2) & is_2)
+            + (count_step(step_3) & is_3)
+            + (count_step(step_4) & is_4)
+        )
+        empty_0, empty_1 = ~own_0 & wall, ~own_1 & wall
+        empty_2, empty_3 = ~own_2 & wall, ~own_3 & wall
+        empty_left, empty_right = ~left & wall, ~right & wall
+        desk[EMPTY_CELLS + c] = empty_left
+        desk[EMPTY_CELLS + REGION + c] = empty_0
+        desk[EMPTY_CELLS + 2 * REGION + c] = empty_1
+        desk[EMPTY_CELLS + 3 * REGION + c] = empty_2
+        desk[EMPTY_CELLS + 4 * REGION + c] = empty_3
+        desk[EMPTY_CELLS + 5 * REGION + c] = empty_right
+        desk[WELL_CELLS + c] = empty_left & own_0 & desk[BITS + FIRST + c - 2]
+        desk[WELL_CELLS + REGION + c] = empty_0 & left & own_1
+        desk[WELL_CELLS + 2 * REGION + c] = empty_1 & own_0 & own_2
+        desk[WELL_CELLS + 3 * REGION + c] = empty_2 & own_1 & own_3
+        desk[WELL_CELLS + 4 * REGION + c] = empty_3 & own_2 & right
+        desk[WELL_CELLS + 5 * REGION + c] = (
+            empty_right & own_3 & desk[BITS + FIRST + c + WINDOW + 1]
+        )
+
+
+@njit(cache=True)
+def describe_wells(desk):
+    """Add `cumulative_wells` to what `describe` has written."""
+    wells = desk[SUMS + CUMULATIVE_WELLS]
+    for c in range(LANES):
+        desk[DESCRIBED + REGION * CUMULATIVE_WELLS + c] = wells - desk[WELLS_NEAR + c]
+    down = np.int64(0)
+    left_over = np.int64(1)
+    while left_over:
+        left_over = np.int64(0)
+        for c in range(LANES):
+            at, empty = WELL_CELLS + c, EMPTY_CELLS + c
+            cells_0 = desk[at] & (desk[empty] << down)
+            cells_1 = desk[at + REGION] & (desk[empty + REGION] << down)
+            cells_2 = desk[at + 2 * REGION] & (desk[empty + 2 * REGION] << down)
+            cells_3 = desk[at + 3 * REGION] & (desk[empty + 3 * REGION] << down)
+            cells_4 = desk[at + 4 * REGION] & (desk[empty + 4 * REGION] << down)
+            cells_5 = desk[at + 5 * REGION] & (desk[empty + 5 * REGION] << down)
+            desk[at] = cells_0
+            desk[at + REGION] = cells_1
+            desk[at + 2 * REGION] = cells_2
+            desk[at + 3 * REGION] = cells_3
+            desk[at + 4 * REGION] = cells_4
+            desk[at + 5 * REGION] = cells_5
+            desk[DESCRIBED + REGION * CUMULATIVE_WELLS + c] += (
+                popcount(cells_0)
+                + popcount(cells_1)
+                + popcount(cells_2)
+                + popcount(cells_3)
+                + popcount(cells_4)
+                + popcount(cells_5)
+            )
+            left_over |= cells_0 | cells_1 | cells_2 | cells_3 | cells_4 | cells_5
+        down += 1
+
+
+@njit(cache=True)
+def describe_clearing(desk, board, piece, k):
+    """Describe, in SUMS, the board after the k-th placement that clears lines.
+
+    The board is no longer the one that the desk has surveyed.
     """
     n_columns = board.shape[0]
-    count = 0
-    for rotation in range(MAX_ROTATIONS):
-        for column in range(n_columns):
-            target = out[rotation * n_columns + column]
-            row, lines, cells = drop(
-                board, heights, piece, rotation, column, rows, scratch
-            )
-            if row == NOT_LEGAL:
-                for i in range(N_FEATURES + 1):
-                    target[i] = 0.0
-                continue
-            landing = row + (HEIGHTS[piece, rotation] - 1) / 2.0
-            describe(scratch, rows, scale, landing, lines * cells, lines, target)
-            target[N_FEATURES] = 1.0
-            count += 1
-    return count
+    rotation, column = unfold(desk[CLEARING + k], n_columns)
+    row = desk[CLEARING_AT + k]
+    for c in range(n_columns):
+        desk[BITS + FIRST + c] = board[c]
+    for j in range(WIDTHS[piece, rotation]):
+        mask = np.int64(MASKS[piece, rotation, j]) << row
+        desk[BITS + FIRST + column + j] |= mask
+    full = np.int64(-1)
+    for c in range(n_columns):
+        full &= desk[BITS + FIRST + c]
+    cells = 0
+    for j in range(WIDTHS[piece, rotation]):
+        cells += popcount((np.int64(MASKS[piece, rotation, j]) << row) & full)
+    clear(desk, np.int64(BITS + FIRST), n_columns, full)
+    measure(desk, n_columns)
+    lines = popcount(full)
+    desk[SUMS + LANDING_HEIGHT] = 2 * row + HEIGHTS[piece, rotation] - 1
+    desk[SUMS + ERODED_CELLS] = lines * cells
+    desk[SUMS + LINES] = lines
+
+
+@njit(cache=True)
+def undoubled(scale):
+    """Return factors of features as factors of what `describe` writes."""
+    factors = scale.copy()
+    factors[LANDING_HEIGHT] *= 0.5
+    return factors
 
 
 # Playing
+
+
+@njit(cache=True)
+def unfold(action, n_columns):
+    """Return the rotation and the column of an action; faster than a division."""
+    rotation = (
+        np.int64(action >= n_columns)
+        + np.int64(action >= 2 * n_columns)
+        + np.int64(action >= 3 * n_columns)
+    )
+    return rotation, action - rotation * n_columns
 
 
 @njit(cache=True)
@@ -304,14 +648,18 @@ def fold(action, piece, n_columns):
 
     Orientations that look alike are one; a column too far right is the last that fits.
     """
-    rotation = (action // n_columns) % ROTATIONS[piece]
-    column = min(action % n_columns, n_columns - WIDTHS[piece, rotation])
-    return rotation, column
+    rotation, column = unfold(action, n_columns)
+    rotation &= ROTATIONS[piece] - 1  # the remainder: it is 1, 2 or 4
+    return rotation, min(column, n_columns - WIDTHS[piece, rotation])
 
 
 @njit(cache=True)
-def move(state, game, action, rows, randomizer, heights, scratch):
+def move(state, game, action, rows, randomizer, bits, heights):
     """Carry out one action of one game.
+
+    Args:
+        bits: (columns + WINDOW,) int64, 0 behind the columns; to work on.
+        heights: the same.
 
     Returns:
         Rotation, column, landing row from the floor (-1: it would not fit, and the
@@ -319,27 +667,21 @@ def move(state, game, action, rows, randomizer, heights, scratch):
         over.
     """
     columns, queue, position, rng, lines, pieces = state
-    board = columns[game]
+    n_columns = columns.shape[1]
     piece = queue[game, position[game]]
-    rotation, column = fold(action, piece, board.shape[0])
-    measure_heights(board, heights)
-    row, cleared, _ = drop(board, heights, piece, rotation, column, rows, scratch)
+    rotation, column = fold(action, piece, n_columns)
+    load(columns[game], bits, heights)
+    row, cleared = drop(bits, heights, n_columns, piece, rotation, column, rows)
     pieces[game] += 1
     if row == NOT_LEGAL:
         return rotation, column, row, 0, True
-    for c in range(board.shape[0]):
-        board[c] = scratch[c]
+    for c in range(n_columns):
+        columns[game, c] = bits[c]
     lines[game] += cleared
     next_piece(queue, position, rng, game, randomizer)
-    measure_heights(board, heights)
     piece = queue[game, position[game]]
-    return (
-        rotation,
-        column,
-        row,
-        cleared,
-        not has_placement(board, heights, piece, rows),
-    )
+    over = not has_placement(heights, n_columns, piece, rows)
+    return rotation, column, row, cleared, over
 
 
 @njit(cache=True, nogil=True)
@@ -359,14 +701,21 @@ def step(state, actions, rows, randomizer, max_pieces, out):
             and pieces after the move; terminated (n,); truncated (n,); final_columns
             (n, columns): the boards after the move, before a new game;
             final_piece (n,)).
+
+    Returns:
+        The index of an action that is out of range, in which case nothing is changed;
+        otherwise -1.
     """
     columns, queue, position, _, lines, pieces = state
+    for game in range(columns.shape[0]):
+        if actions[game] < 0 or actions[game] >= MAX_ROTATIONS * columns.shape[1]:
+            return game
     moves, final, terminated, truncated, final_columns, final_piece = out
-    heights = np.empty(columns.shape[1], np.int64)
-    scratch = np.empty(columns.shape[1], np.int32)
+    bits = np.zeros(columns.shape[1] + WINDOW, np.int64)
+    heights = np.zeros(columns.shape[1] + WINDOW, np.int64)
     for game in range(columns.shape[0]):
         rotation, column, row, cleared, over = move(
-            state, game, actions[game], rows, randomizer, heights, scratch
+            state, game, actions[game], rows, randomizer, bits, heights
         )
         moves[game, 0] = rotation
         moves[game, 1] = column
@@ -381,6 +730,36 @@ def step(state, actions, rows, randomizer, max_pieces, out):
                 final_columns[game, c] = columns[game, c]
             final_piece[game] = queue[game, position[game]]
             new_game(state, game, randomizer)
+    return -1
+
+
+@njit(cache=True, nogil=True)
+def paint(cells, piece, rotation, column, row):
+    """Follow a move in a picture: the piece's cells, and the fall of what is above.
+
+    Args:
+        cells: (rows, columns) uint8, top row first.
+        row: where the piece landed, from the floor.
+    """
+    rows, n_columns = cells.shape
+    for j in range(WIDTHS[piece, rotation]):
+        for i in range(HEIGHTS[piece, rotation]):
+            if (MASKS[piece, rotation, j] >> i) & 1:
+                cells[rows - 1 - row - i, column + j] = piece
+    target = rows - 1
+    for source in range(rows - 1, -1, -1):
+        is_full = True
+        for c in range(n_columns):
+            is_full = is_full and cells[source, c] != 0
+        if is_full:
+            continue
+        if target != source:
+            for c in range(n_columns):
+                cells[target, c] = cells[source, c]
+        target -= 1
+    for i in range(target + 1):
+        for c in range(n_columns):
+            cells[i, c] = 0
 
 
 @njit(cache=True, nogil=True)
@@ -389,65 +768,150 @@ def observe_afterstates(columns, pieces, rows, scale, out):
 
     Args:
         pieces: (n,) the current piece of each.
+        scale: (features,) factors of the features.
         out: (n, 4 × columns + 1, features + 1).
     """
-    heights = np.empty(columns.shape[1], np.int64)
-    scratch = np.empty(columns.shape[1], np.int32)
+    n_columns = columns.shape[1]
+    size = N_FEATURES + 1
+    desk = new_desk(n_columns, rows)
+    scaled = np.empty(N_FEATURES * LANES, np.float32)
+    factors = undoubled(scale)
+    flat = out.reshape(out.size)
     for game in range(columns.shape[0]):
-        board = columns[game]
-        measure_heights(board, heights)
-        describe_placements(
-            board, heights, pieces[game], rows, scale, scratch, out[game]
-        )
-        last = out[game, out.shape[1] - 1]
-        describe(board, rows, scale, 0.0, 0, 0, last)
-        last[N_FEATURES] = 0.0
+        piece = pieces[game]
+        start = game * out.shape[1] * size
+        present = start + MAX_ROTATIONS * n_columns * size
+        survey(desk, columns[game])
+        for i in range(start, present + size):
+            flat[i] = 0.0
+        for i in range(N_FEATURES):
+            flat[present + i] = np.float32(desk[SUMS + i]) * factors[i]
+        n_clearing = 0
+        for rotation in range(ROTATIONS[piece]):
+            describe(desk, piece, rotation)
+            describe_wells(desk)
+            for i in range(N_FEATURES):
+                for c in range(LANES):
+                    value = np.float32(desk[DESCRIBED + i * REGION + c]) * factors[i]
+                    scaled[i * LANES + c] = value
+            last_row = rows - HEIGHTS[piece, rotation]
+            for column in range(n_columns - WIDTHS[piece, rotation] + 1):
+                if desk[LANDS_AT + column] > last_row:
+                    continue
+                action = rotation * n_columns + column
+                target = start + action * size
+                flat[target + N_FEATURES] = 1.0
+                if desk[FILLS + column]:
+                    desk[CLEARING + n_clearing] = action
+                    desk[CLEARING_AT + n_clearing] = desk[LANDS_AT + column]
+                    n_clearing += 1
+                    continue
+                for i in range(N_FEATURES):
+                    flat[target + i] = scaled[i * LANES + column]
+        for k in range(n_clearing):
+            describe_clearing(desk, columns[game], piece, k)
+            target = start + desk[CLEARING + k] * size
+            for i in range(N_FEATURES):
+                flat[target + i] = np.float32(desk[SUMS + i]) * factors[i]
 
 
 @njit(cache=True, nogil=True)
-def observe_boards(columns, pieces, rows, out):
+def observe_boards(columns, pieces, rows, shown_columns, shown_pieces, out):
     """Write the `board` observation: cells (top row first), then the piece, one-hot.
 
+    Only what differs from what `out` shows already is written.
+
     Args:
-        out: (n, 8, rows, columns).
+        shown_columns: (n, columns), shown_pieces: (n,): what `out` shows; updated. All
+            0 where it is 0.
+        out: (n, 8, rows, columns) uint8.
     """
-    out[:] = 0.0
+    n_columns = columns.shape[1]
+    plane = rows * n_columns
+    flat = out.reshape(out.size)
     for game in range(columns.shape[0]):
-        for c in range(columns.shape[1]):
-            for row in range(rows):
-                if (columns[game, c] >> row) & 1:
-                    out[game, 0, rows - 1 - row, c] = 1.0
-        out[game, pieces[game]] = 1.0
+        start = game * (1 + N_PIECES) * plane
+        for c in range(n_columns):
+            changed = np.int64(columns[game, c] ^ shown_columns[game, c])
+            shown_columns[game, c] = columns[game, c]
+            while changed:
+                row = height_of(changed) - 1
+                changed ^= np.int64(1) << row
+                flat[start + (rows - 1 - row) * n_columns + c] ^= np.uint8(1)
+        old, new = shown_pieces[game], pieces[game]
+        if old == new:
+            continue
+        shown_pieces[game] = new
+        if old > 0:
+            for i in range(start + old * plane, start + (old + 1) * plane):
+                flat[i] = 0
+        for i in range(start + new * plane, start + (new + 1) * plane):
+            flat[i] = 1
 
 
 @njit(cache=True, nogil=True)
 def mask_actions(columns, pieces, rows, out):
     """Write which actions are legal: (n, 4 × columns) bool."""
-    heights = np.empty(columns.shape[1], np.int64)
+    n_columns = columns.shape[1]
+    desk = new_desk(n_columns, rows)
     for game in range(columns.shape[0]):
-        measure_heights(columns[game], heights)
-        legal_actions(columns[game], heights, pieces[game], rows, out[game])
+        piece = pieces[game]
+        for c in range(n_columns):
+            desk[HEIGHTS_OF + FIRST + c] = height_of(np.int64(columns[game, c]))
+        out[game] = False
+        for rotation in range(ROTATIONS[piece]):
+            land(desk, piece, rotation)
+            last_row = rows - HEIGHTS[piece, rotation]
+            for c in range(n_columns - WIDTHS[piece, rotation] + 1):
+                out[game, rotation * n_columns + c] = desk[LANDS_AT + c] <= last_row
 
 
 @njit(cache=True)
-def best_action(board, heights, piece, rows, scale, weights, scratch, features):
-    """Return the legal placement with the highest score; the first one wins."""
+def score_lanes(desk, factors, scores):
+    """Write the weighted sums of what `describe` has written."""
+    for c in range(LANES):
+        score = 0.0
+        for i in range(N_FEATURES):
+            score += desk[DESCRIBED + i * REGION + c] * factors[i]
+        scores[c] = score
+
+
+@njit(cache=True)
+def best_action(desk, scores, board, piece, rows, factors):
+    """Return the legal placement with the highest score; the first one wins.
+
+    Args:
+        scores: (LANES,) float64 to work on.
+        factors: (features,) float64, weights of what `describe` writes.
+    """
     n_columns = board.shape[0]
-    best, best_score = -1, -np.inf
+    survey(desk, board)
+    best, best_score = 0, -np.inf
+    n_clearing = 0
     for rotation in range(ROTATIONS[piece]):
+        describe(desk, piece, rotation)
+        if factors[CUMULATIVE_WELLS] != 0.0:
+            describe_wells(desk)
+        score_lanes(desk, factors, scores)
+        last_row = rows - HEIGHTS[piece, rotation]
         for column in range(n_columns - WIDTHS[piece, rotation] + 1):
-            row, lines, cells = drop(
-                board, heights, piece, rotation, column, rows, scratch
-            )
-            if row == NOT_LEGAL:
+            if desk[LANDS_AT + column] > last_row:
                 continue
-            landing = row + (HEIGHTS[piece, rotation] - 1) / 2.0
-            describe(scratch, rows, scale, landing, lines * cells, lines, features)
-            score = 0.0
-            for i in range(N_FEATURES):
-                score += weights[i] * features[i]
-            if score > best_score:
-                best, best_score = rotation * n_columns + column, score
+            action = rotation * n_columns + column
+            if desk[FILLS + column]:
+                desk[CLEARING + n_clearing] = action
+                desk[CLEARING_AT + n_clearing] = desk[LANDS_AT + column]
+                n_clearing += 1
+            elif scores[column] > best_score:
+                best, best_score = action, scores[column]
+    for k in range(n_clearing):
+        describe_clearing(desk, board, piece, k)
+        score = 0.0
+        for i in range(N_FEATURES):
+            score += desk[SUMS + i] * factors[i]
+        action = desk[CLEARING + k]
+        if score > best_score or (score == best_score and action < best):
+            best, best_score = action, score
     return best
 
 
@@ -465,23 +929,19 @@ def play_greedy(state, over, rows, randomizer, scale, weights, max_moves, max_pi
         The number of moves made.
     """
     columns, queue, position, _, _, pieces = state
-    heights = np.empty(columns.shape[1], np.int64)
-    scratch = np.empty(columns.shape[1], np.int32)
-    features = np.empty(N_FEATURES, np.float64)
+    desk = new_desk(columns.shape[1], rows)
+    scores = np.empty(LANES, np.float64)
+    bits = np.zeros(columns.shape[1] + WINDOW, np.int64)
+    heights = np.zeros(columns.shape[1] + WINDOW, np.int64)
+    factors = undoubled(weights * scale)
     made = 0
     for game in range(columns.shape[0]):
         for _ in range(max_moves):
             if over[game] or pieces[game] >= max_pieces:
                 break
-            board = columns[game]
-            measure_heights(board, heights)
             piece = queue[game, position[game]]
-            action = best_action(
-                board, heights, piece, rows, scale, weights, scratch, features
-            )
-            over[game] = move(state, game, action, rows, randomizer, heights, scratch)[
-                4
-            ]
+            action = best_action(desk, scores, columns[game], piece, rows, factors)
+            over[game] = move(state, game, action, rows, randomizer, bits, heights)[4]
             made += 1
     return made
 
@@ -489,15 +949,13 @@ def play_greedy(state, over, rows, randomizer, scale, weights, max_moves, max_pi
 @njit(cache=True, nogil=True)
 def greedy_actions(columns, pieces, rows, scale, weights):
     """Return the best action of each board by a linear score: (n,)."""
-    heights = np.empty(columns.shape[1], np.int64)
-    scratch = np.empty(columns.shape[1], np.int32)
-    features = np.empty(N_FEATURES, np.float64)
+    desk = new_desk(columns.shape[1], rows)
+    scores = np.empty(LANES, np.float64)
+    factors = undoubled(weights * scale)
     actions = np.empty(columns.shape[0], np.int64)
     for game in range(columns.shape[0]):
-        board = columns[game]
-        measure_heights(board, heights)
         actions[game] = best_action(
-            board, heights, pieces[game], rows, scale, weights, scratch, features
+            desk, scores, columns[game], pieces[game], rows, factors
         )
     return actions
 
@@ -505,12 +963,12 @@ def greedy_actions(columns, pieces, rows, scale, weights):
 @njit(cache=True, nogil=True)
 def move_active(state, actions, active, over, rows, randomizer):
     """Carry out one action in every active game; games that end stay as they are."""
-    heights = np.empty(state[0].shape[1], np.int64)
-    scratch = np.empty(state[0].shape[1], np.int32)
+    bits = np.zeros(state[0].shape[1] + WINDOW, np.int64)
+    heights = np.zeros(state[0].shape[1] + WINDOW, np.int64)
     for game in range(actions.shape[0]):
         if active[game]:
             over[game] = move(
-                state, game, actions[game], rows, randomizer, heights, scratch
+                state, game, actions[game], rows, randomizer, bits, heights
             )[4]
 
 

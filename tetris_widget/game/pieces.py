@@ -13,6 +13,7 @@ PIECE_NAMES = ("", "I", "O", "T", "S", "Z", "J", "L")
 N_PIECES = 7
 MAX_ROTATIONS = 4
 MAX_WIDTH = 4
+N_CELLS = 4
 
 # Each orientation row by row, top row first. Orientations that look alike are listed
 # once: I, S, Z have two, O has one.
@@ -77,3 +78,27 @@ def _tables() -> tuple[NDArray[np.int32], ...]:
 # ROTATIONS (8,); WIDTHS, HEIGHTS (8, 4); MASKS (8, 4, 4): the cells of each column of
 # the box as bits, bit 0 lowest; BOTTOMS (8, 4, 4): the lowest cell of each column.
 ROTATIONS, WIDTHS, HEIGHTS, MASKS, BOTTOMS = _tables()
+
+# The same for kernels that look at four columns whatever the piece. OUTLINES (8, 4, 4,
+# 4): of each orientation MASK, BOTTOM, TOP (above the highest cell) and COUNT (of
+# cells) in each column of the window. Where the piece has none, its bottom is too high
+# to rest on anything and its top below everything.
+MASK, BOTTOM, TOP, COUNT = range(4)
+_FAR = 100
+
+
+def _outlines() -> NDArray[np.int64]:
+    outlines = np.zeros((N_PIECES + 1, MAX_ROTATIONS, 4, MAX_WIDTH), np.int64)
+    outlines[:, :, BOTTOM], outlines[:, :, TOP] = _FAR, -_FAR
+    for piece in range(1, N_PIECES + 1):
+        for rotation in range(ROTATIONS[piece]):
+            for column in range(WIDTHS[piece, rotation]):
+                mask = int(MASKS[piece, rotation, column])
+                bottom = int(BOTTOMS[piece, rotation, column])
+                top = mask.bit_length()
+                values = mask, bottom, top, top - bottom
+                outlines[piece, rotation, :, column] = values
+    return outlines
+
+
+OUTLINES = _outlines()

@@ -27,7 +27,9 @@ from torch import nn
 from torch.nn import functional
 
 from tetris_widget.config import TrainingConfig
+from tetris_widget.training import linear
 from tetris_widget.training.optimizer import Adam
+from tetris_widget.training.rollouts import SteadyRolloutBuffer
 
 Tensor = torch.Tensor
 
@@ -138,11 +140,68 @@ class AfterstateNet(nn.Module):
             nn.Linear(CRITIC_HIDDEN, 1),
         )
 
-    def value(self, observation: Tensor, logits: Tensor) -> Tensor:
+    def choose(
+        self, observation: Tensor, deterministic: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return actions (batch,), values (batch, 1) and log probabilities (batch,).
+
+        No gradients go through them.
+        """
+        if deterministic or not self._is_compiled(observation):
+            logits = self.scorer(observation)
+            distribution = MaskedCategorical(logits)
+            actions = distribution.get_actions(deterministic)
+            values = self._value(observation, self._expected(observation, logits))
+            return actions, values, distribution.log_prob(actions)
+        n = len(observation)
+        actions = torch.empty(n, dtype=torch.int64)
+        log_probs, values = torch.empty(n), torch.empty(n, 1)
+        linear.choose(
+            observation.numpy(),
+            self._weights().detach().numpy(),
+            tuple(parameter.detach().numpy() for parameter in self.critic.parameters()),
+            torch.rand(n).numpy(),
+            actions.numpy(),
+            log_probs.numpy(),
+            values.numpy()[:, 0],
+        )
+        return actions, values, log_probs
+
+    def judge(
+        self, observation: Tensor, actions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return values (batch, 1), log probabilities and entropies (batch,)."""
+        if not self._is_compiled(observation):
+            logits = self.scorer(observation)
+            distribution = MaskedCategorical(logits)
+            values = self._value(observation, self._expected(observation, logits))
+            return values, distribution.log_prob(actions), distribution.entropy()
+        log_probs, entropies, expected = linear.Judgement.apply(  # type: ignore[no-untyped-call]
+            self._weights(), observation, actions, LOWEST_LOG_PROBABILITY
+        )
+        return self._value(observation, expected), log_probs, entropies
+
+    def value(self, observation: Tensor) -> Tensor:
         """Return values (batch, 1)."""
+        nothing = torch.zeros(
+            len(observation), dtype=torch.int64, device=observation.device
+        )
+        return self.judge(observation, nothing)[0]
+
+    def _is_compiled(self, observation: Tensor) -> bool:
+        is_linear = isinstance(self.scorer.layers, nn.Linear)
+        return is_linear and observation.device.type == "cpu"
+
+    def _weights(self) -> Tensor:
+        weight: Any = self.scorer.layers.weight
+        return weight[0] * LOGIT_SCALE  # type: ignore[no-any-return]
+
+    def _expected(self, observation: Tensor, logits: Tensor) -> Tensor:
         # The present board, the last row, has no share in what is expected.
         shares = functional.pad(functional.softmax(logits.detach(), -1), (0, 1))
-        expected = torch.bmm(shares[:, None], observation)[:, 0, :-1]
+        return torch.bmm(shares[:, None], observation)[:, 0, :-1]
+
+    def _value(self, observation: Tensor, expected: Tensor) -> Tensor:
         return self.critic(torch.cat((observation[:, -1, :-1], expected), -1))  # type: ignore[no-any-return]
 
 
@@ -165,23 +224,13 @@ class AfterstatePolicy(ActorCriticPolicy):
         self, obs: Tensor, deterministic: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return actions, values and log probabilities."""
-        logits = self.net.scorer(obs)
-        distribution = MaskedCategorical(logits)
-        actions = distribution.get_actions(deterministic)
-        values = self.net.value(obs, logits)
-        return actions, values, distribution.log_prob(actions)
+        return self.net.choose(obs, deterministic)
 
     def evaluate_actions(
         self, obs: Any, actions: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return values, log probabilities and entropies of actions taken."""
-        logits = self.net.scorer(obs)
-        distribution = MaskedCategorical(logits)
-        return (
-            self.net.value(obs, logits),
-            distribution.log_prob(actions),
-            distribution.entropy(),
-        )
+        return self.net.judge(obs, actions)
 
     def get_distribution(self, obs: Any) -> Distribution:
         """Return the distribution over actions."""
@@ -189,7 +238,7 @@ class AfterstatePolicy(ActorCriticPolicy):
 
     def predict_values(self, obs: Any) -> Tensor:
         """Return values (batch, 1)."""
-        return self.net.value(obs, self.net.scorer(obs))
+        return self.net.value(obs)
 
 
 class MaskableAfterstatePolicy(MaskableActorCriticPolicy):
@@ -215,23 +264,13 @@ class MaskableAfterstatePolicy(MaskableActorCriticPolicy):
         self, obs: Tensor, deterministic: bool = False, action_masks: Any = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return actions, values and log probabilities."""
-        logits = self.net.scorer(obs)
-        distribution = MaskedCategorical(logits)
-        actions = distribution.get_actions(deterministic)
-        values = self.net.value(obs, logits)
-        return actions, values, distribution.log_prob(actions)
+        return self.net.choose(obs, deterministic)
 
     def evaluate_actions(
         self, obs: Tensor, actions: Tensor, action_masks: Any = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return values, log probabilities and entropies of actions taken."""
-        logits = self.net.scorer(obs)
-        distribution = MaskedCategorical(logits)
-        return (
-            self.net.value(obs, logits),
-            distribution.log_prob(actions),
-            distribution.entropy(),
-        )
+        return self.net.judge(obs, actions)
 
     def get_distribution(self, obs: Any, action_masks: Any = None) -> Any:
         """Return the distribution over actions."""
@@ -239,7 +278,7 @@ class MaskableAfterstatePolicy(MaskableActorCriticPolicy):
 
     def predict_values(self, obs: Any) -> Tensor:
         """Return values (batch, 1)."""
-        return self.net.value(obs, self.net.scorer(obs))
+        return self.net.value(obs)
 
 
 class AfterstateQNetwork(QNetwork):
@@ -350,7 +389,13 @@ def _build(config: TrainingConfig, env: VecEnv) -> BaseAlgorithm:
     if config.algorithm == "a2c":
         policy, kwargs = _policy(config, AfterstatePolicy, "MlpPolicy")
         # Adam's steps do not depend on the size of the rewards, RMSprop's do little.
-        return A2C(policy, policy_kwargs=kwargs, use_rms_prop=False, **common)
+        return A2C(
+            policy,
+            policy_kwargs=kwargs,
+            use_rms_prop=False,
+            rollout_buffer_class=SteadyRolloutBuffer,
+            **common,
+        )
     common |= {
         "batch_size": config.batch_size,
         "n_epochs": config.n_epochs,
@@ -360,7 +405,12 @@ def _build(config: TrainingConfig, env: VecEnv) -> BaseAlgorithm:
         policy, kwargs = _policy(config, MaskableAfterstatePolicy, "MlpPolicy")
         return MaskablePPO(policy, policy_kwargs=kwargs, **common)
     policy, kwargs = _policy(config, AfterstatePolicy, "MlpPolicy")
-    return PPO(policy, policy_kwargs=kwargs, **common)
+    return PPO(
+        policy,
+        policy_kwargs=kwargs,
+        rollout_buffer_class=SteadyRolloutBuffer,
+        **common,
+    )
 
 
 def load_model(path: Path, config: TrainingConfig) -> BaseAlgorithm:

@@ -1,0 +1,109 @@
+"""The compiled linear scorer: the same numbers and gradients as torch's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tetris_widget.envs import TetrisVecEnv
+from tetris_widget.game import FEATURES
+from tetris_widget.training.policies import AfterstateNet, MaskedCategorical
+
+N = 64
+
+
+@pytest.fixture
+def net() -> AfterstateNet:
+    torch.manual_seed(0)
+    made = AfterstateNet(len(FEATURES), is_linear=True)
+    weight: Any = made.scorer.layers.weight
+    weight.data.mul_(10)  # far from uniform
+    return made
+
+
+@pytest.fixture
+def observations() -> torch.Tensor:
+    env = TetrisVecEnv(N, rows=10, columns=7, seed=0)
+    seen = env.reset()
+    rng = np.random.default_rng(0)
+    for _ in range(15):
+        actions = (rng.random((N, 28)) * env.action_masks()).argmax(1)
+        seen = env.step(actions)[0]
+    return torch.from_numpy(seen.copy())
+
+
+def by_torch(net: AfterstateNet, observations: torch.Tensor) -> MaskedCategorical:
+    return MaskedCategorical(net.scorer(observations))
+
+
+def value_by_torch(net: AfterstateNet, observations: torch.Tensor) -> torch.Tensor:
+    shares = by_torch(net, observations).log_probabilities.exp().detach()
+    expected = (shares[..., None] * observations[:, :-1, :-1]).sum(1)
+    return net.critic(torch.cat((observations[:, -1, :-1], expected), -1))  # type: ignore[no-any-return]
+
+
+def test_choices_are_legal_and_told_as_torch_tells_them(
+    net: AfterstateNet, observations: torch.Tensor
+) -> None:
+    with torch.no_grad():
+        actions, values, log_probs = net.choose(observations, deterministic=False)
+        assert (observations[torch.arange(N), actions, -1] == 1).all()
+        expected = by_torch(net, observations).log_prob(actions)
+        assert torch.allclose(log_probs, expected, atol=1e-5)
+        assert torch.allclose(values, value_by_torch(net, observations), atol=1e-5)
+
+
+def test_choices_follow_the_probabilities(
+    net: AfterstateNet, observations: torch.Tensor
+) -> None:
+    many = observations[:1].repeat(20_000, 1, 1)
+    with torch.no_grad():
+        actions, _, _ = net.choose(many, deterministic=False)
+        probabilities = by_torch(net, observations[:1]).log_probabilities.exp()[0]
+    shares = torch.bincount(actions, minlength=28) / len(actions)
+    # Five standard errors of the likeliest share.
+    assert torch.allclose(shares, probabilities, atol=5 * 0.5 / 20_000**0.5)
+
+
+def test_judgements_and_gradients_are_torchs(
+    net: AfterstateNet, observations: torch.Tensor
+) -> None:
+    with torch.no_grad():
+        actions, _, _ = net.choose(observations, deterministic=False)
+    distribution = by_torch(net, observations)
+    truth = (
+        value_by_torch(net, observations),
+        distribution.log_prob(actions),
+        distribution.entropy(),
+    )
+    told = net.judge(observations, actions)
+    # Different shares for each, so that no gradient hides behind another.
+    shares = torch.linspace(-1, 1, N)
+    gradients = []
+    for values, log_probs, entropies in (truth, told):
+        loss = (shares * log_probs + shares.flip(0) ** 2 * entropies).sum()
+        net.zero_grad()
+        (loss + values.square().mean()).backward()  # type: ignore[no-untyped-call]
+        gradients.append(nn.utils.parameters_to_vector(_gradients(net)))
+    for a, b in zip(truth, told, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+    assert torch.allclose(gradients[0], gradients[1], rtol=1e-4, atol=1e-4)
+
+
+def test_an_observation_without_a_legal_placement_has_a_value(
+    net: AfterstateNet,
+) -> None:
+    nothing = torch.zeros(2, 29, len(FEATURES) + 1)
+    with torch.no_grad():
+        actions, values, log_probs = net.choose(nothing, deterministic=False)
+        assert torch.allclose(values, net.value(nothing))
+        assert torch.allclose(values, value_by_torch(net, nothing))
+        assert torch.allclose(log_probs, by_torch(net, nothing).log_prob(actions))
+
+
+def _gradients(net: AfterstateNet) -> list[torch.Tensor]:
+    return [p.grad for p in net.parameters() if p.grad is not None]

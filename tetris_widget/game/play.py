@@ -1,0 +1,133 @@
+"""Controllers: whole games played by a weighted sum of features.
+
+Owns which games those are, and their division among threads. Deliberately doesn't know
+where weights come from.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import sys
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tetris_widget.game import kernels
+from tetris_widget.game.features import FEATURES
+from tetris_widget.game.games import (
+    MAX_COLUMNS,
+    MAX_ROWS,
+    MIN_SIZE,
+    Games,
+    check_whole,
+)
+
+MAX_GAMES = 10_000_000
+# What a thread fetches at once: games differ in length, so that few large shares would
+# leave threads idle at the end.
+SHARES_PER_THREAD = 16
+# Between two looks at whether the caller has been interrupted: a fraction of a second.
+MOVES_AT_ONCE = 100_000
+_UNSCALED = np.ones(len(FEATURES))
+_NO_LIMIT = 2**62
+
+
+class Played(NamedTuple):
+    """The games that a controller has played.
+
+    Attributes:
+        lines: (games,) int64, cleared in each.
+        pieces: (games,) int64, placed in each.
+        over: (games,) bool; the others were cut at `max_pieces`.
+    """
+
+    lines: NDArray[np.int64]
+    pieces: NDArray[np.int64]
+    over: NDArray[np.bool_]
+
+
+def play(
+    weights: Mapping[str, float],
+    *,
+    rows: int = 20,
+    cols: int = 10,
+    randomizer: str = "uniform",
+    games: int = 100,
+    seed: int = 0,
+    max_pieces: int | None = None,
+    threads: int = 1,
+) -> Played:
+    """Play games by the highest weighted sum of features of the board after a move.
+
+    The first maximum wins, orientations outer and columns from left to right.
+
+    Args:
+        weights: of features by name (see `FEATURES`), unscaled; others count nothing.
+        rows: 4 to 28.
+        cols: 4 to 12.
+        randomizer: `uniform` as in the literature, or `bag` (7-bag).
+        games: how many.
+        seed: game `i` is the first of a `Games` with seed `seed + i`, whatever the
+            number of games and threads.
+        max_pieces: games are cut after so many pieces; None: never.
+        threads: how many play at the same time.
+
+    Raises:
+        ValueError: an unknown feature, a weight that is not a finite number, or an
+            option out of its bounds.
+    """
+    check_whole("rows", rows, MIN_SIZE, MAX_ROWS)
+    check_whole("cols", cols, MIN_SIZE, MAX_COLUMNS)
+    check_whole("games", games, 1, MAX_GAMES)
+    check_whole("seed", seed, 0, _NO_LIMIT)
+    check_whole("threads", threads, 1, 256)
+    vector = _vector(weights)
+    played = Games(games, rows, cols, randomizer, seed, max_pieces)
+    over = np.zeros(games, np.bool_)
+    is_abandoned = threading.Event()
+
+    def play_some(some: slice) -> None:
+        state = tuple(array[some] for array in played.state)
+        moves = max(1, MOVES_AT_ONCE // len(over[some]))
+        while not is_abandoned.is_set() and kernels.play_greedy(
+            state,
+            over[some],
+            rows,
+            played.randomizer,
+            _UNSCALED,
+            vector,
+            moves,
+            max_pieces or _NO_LIMIT,
+        ):
+            pass
+
+    share = math.ceil(games / (threads * SHARES_PER_THREAD))
+    shares = [slice(first, first + share) for first in range(0, games, share)]
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            # The list waits for them all, and raises what one has raised.
+            list(pool.map(play_some, shares))
+        finally:
+            is_abandoned.set()
+    return Played(played.lines, played.pieces, over)
+
+
+def _vector(weights: Mapping[str, float]) -> NDArray[np.float64]:
+    """Return the weights of all features, in the order of FEATURES."""
+    for name, weight in weights.items():
+        if name not in FEATURES:
+            near = difflib.get_close_matches(str(name), FEATURES, n=1, cutoff=0.5)
+            allowed = ", ".join(FEATURES)
+            hint = f"did you mean {near[0]!r}?" if near else f"allowed: {allowed}"
+            raise ValueError(f"weights: {name!r} is not a feature; {hint}")
+        is_number = isinstance(weight, (int, float, np.integer, np.floating))
+        # NaN, infinities, and integers too large for a float fail the comparison.
+        is_finite = is_number and abs(weight) <= sys.float_info.max
+        if isinstance(weight, bool) or not is_finite:
+            raise ValueError(f"weights[{name!r}]: {weight!r}; allowed: a finite number")
+    return np.array([weights.get(name, 0.0) for name in FEATURES], np.float64)
