@@ -11,6 +11,7 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as sb3_check
+from stable_baselines3.common.vec_env import VecFrameStack, VecMonitor, VecNormalize
 
 from tetris_widget.envs import ENV_ID, TetrisEnv, TetrisVecEnv
 
@@ -228,3 +229,56 @@ def test_bad_options_are_refused() -> None:
         TetrisVecEnv(1, observation="pixels")
     with pytest.raises(ValueError, match="render_mode: 'human'"):
         TetrisEnv(render_mode="human")
+
+
+def test_infos_are_a_sequence_whose_entries_stay() -> None:
+    vec = TetrisVecEnv(3, seed=0)
+    vec.reset()
+    _, _, _, infos = vec.step(np.zeros(3, np.int64))
+    assert len(infos) == 3
+    infos[1]["mine"] = "kept"
+    assert infos[-2]["mine"] == "kept"
+    assert [info.get("mine") for info in infos] == [None, "kept", None]
+    assert [info["pieces"] for info in infos[1:]] == [1, 1]
+    assert "frame" in infos[0]
+    with pytest.raises(IndexError):
+        infos[3]
+
+
+@pytest.mark.parametrize("observation", OBSERVATIONS)
+def test_the_wrappers_of_sb3_take_it(observation: str) -> None:
+    options: dict[str, Any] = {"rows": 5, "columns": 4, "seed": 0}
+    vec: Any = VecMonitor(TetrisVecEnv(4, observation=observation, **options))
+    if observation == "afterstates":
+        vec = VecNormalize(vec)
+    vec = VecFrameStack(vec, 2)
+    vec.reset()
+    ended = 0
+    for _ in range(60):
+        _, _, dones, infos = vec.step(np.zeros(4, np.int64))
+        for info in np.array(infos)[dones]:
+            ended += 1
+            assert info["episode"]["l"] == info["pieces"]
+            assert info["terminal_observation"].shape == vec.observation_space.shape
+    assert ended
+
+
+def test_board_observations_tell_the_board_and_the_piece() -> None:
+    vec = TetrisVecEnv(5, rows=9, columns=6, observation="board", seed=0)
+    observations = vec.reset()
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        masks = vec.action_masks()
+        observations, _, dones, infos = vec.step(
+            (rng.random(masks.shape) * masks).argmax(1)
+        )
+        rows = np.arange(9)[::-1, None]
+        cells = vec.games.columns[:, None, :] >> rows & 1
+        assert np.array_equal(observations[:, 0], cells)
+        pieces = np.eye(8)[vec.games.piece][:, 1:]
+        assert np.array_equal(observations[:, 1:].min((2, 3)), pieces)
+        assert np.array_equal(observations[:, 1:].max((2, 3)), pieces)
+        if dones[0]:
+            frame = infos[0]["frame"]
+            last = infos[0]["terminal_observation"]
+            assert np.array_equal(last[0], frame["board"] > 0)

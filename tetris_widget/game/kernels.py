@@ -88,7 +88,7 @@ def fill(queue, rng, game, start, randomizer):
     """Draw the next seven pieces into queue[game, start:start + 7]."""
     if randomizer == UNIFORM:
         for i in range(N_PIECES):
-            queue[game, start + i] = 1 + random_below(rng, game, N_PIECES)
+            queue[game, start + i] = 1 + random_below(rng, game, np.int64(N_PIECES))
         return
     for i in range(N_PIECES):
         j = random_below(rng, game, i + 1)
@@ -104,7 +104,7 @@ def next_piece(queue, position, rng, game, randomizer):
         position[game] = 0
         for i in range(N_PIECES):
             queue[game, i] = queue[game, N_PIECES + i]
-        fill(queue, rng, game, N_PIECES, randomizer)
+        fill(queue, rng, game, np.int64(N_PIECES), randomizer)
 
 
 @njit(cache=True)
@@ -116,8 +116,8 @@ def new_game(state, game, randomizer):
     position[game] = 0
     lines[game] = 0
     pieces[game] = 0
-    fill(queue, rng, game, 0, randomizer)
-    fill(queue, rng, game, N_PIECES, randomizer)
+    fill(queue, rng, game, np.int64(0), randomizer)
+    fill(queue, rng, game, np.int64(N_PIECES), randomizer)
 
 
 # Placements
