@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -140,19 +140,25 @@ def restore(model: BaseAlgorithm, snapshot: Snapshot) -> None:
     Raises:
         CheckpointError: the snapshot is of another kind of run; the message says how.
     """
+    try:
+        _restore(model, snapshot)
+    except CheckpointError:
+        raise
+    except (ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"the checkpoint doesn't fit this run: {error}"
+        ) from error
+
+
+def _restore(model: BaseAlgorithm, snapshot: Snapshot) -> None:
     values, kind = snapshot.values, type(model).__name__
     if values["algorithm"] != kind:
         raise CheckpointError(f"algorithm: {values['algorithm']}; allowed: {kind}")
     env: Any = model.env
-    try:
-        check(_without_prefixes(snapshot.arrays), _fields(model))
-        env.set_state(_with_prefix(snapshot.arrays, "env/"))
-        _restore_buffer(getattr(model, "replay_buffer", None), snapshot)
-        model.set_parameters(snapshot.parameters, exact_match=True, device="cpu")
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise CheckpointError(
-            f"the checkpoint doesn't fit this run: {error}"
-        ) from error
+    check(_without_prefixes(snapshot.arrays), _fields(model))
+    env.set_state(_with_prefix(snapshot.arrays, "env/"))
+    _restore_buffer(getattr(model, "replay_buffer", None), snapshot)
+    model.set_parameters(snapshot.parameters, exact_match=True, device="cpu")
     for name in COUNTERS:
         if name in values["model"]:
             setattr(model, name, values["model"][name])
@@ -254,8 +260,17 @@ def _read(archive: zipfile.ZipFile) -> Snapshot:
                 array = np.lib.format.read_array(member, allow_pickle=False)
                 arrays[stem.removeprefix(ARRAYS_PREFIX)] = array
             elif name.endswith(".pth") and name != "pytorch_variables.pth":
-                parameters[stem] = torch.load(member, "cpu", weights_only=True)
+                parameters[stem] = _load_weights(member, name)
     return Snapshot(parameters, values, arrays)
+
+
+def _load_weights(file: IO[bytes], name: str) -> Any:
+    try:
+        return torch.load(file, "cpu", weights_only=True)
+    except Exception as error:  # what is no pickle can raise nearly anything
+        raise CheckpointError(
+            f"{name} is damaged, or no checkpoint: it holds more than weights"
+        ) from error
 
 
 def _fields(model: BaseAlgorithm) -> dict[str, Field]:
