@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tetris_widget.config import TrainingConfig
 from tetris_widget.run_directory import (
+    RunBusyError,
     RunDirectory,
+    check_name,
     to_jsonable,
+    without_superseded,
     write_atomically,
 )
 from tetris_widget.training.journal import Journal
@@ -103,10 +110,112 @@ def test_a_disk_that_refuses_is_reported_once_and_nothing_is_lost(
     assert run.episodes()["episode"].tolist() == [1, 2, 3]
 
 
+def test_one_process_writes_to_a_run(run: RunDirectory) -> None:
+    assert run.holder() is None
+    with run.lock():
+        assert run.holder() == os.getpid()
+        with pytest.raises(RunBusyError, match=f"in use by process {os.getpid()}"):
+            run.reopen(run.config())
+    assert run.holder() is None
+    with run.lock():
+        pass
+
+
+def test_the_lock_of_a_dead_process_is_nobodys(run: RunDirectory) -> None:
+    code = (
+        "import sys, time; from tetris_widget.run_directory import RunDirectory\n"
+        "with RunDirectory(sys.argv[1]).lock(): print('has it', flush=True); "
+        "time.sleep(100)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(run.path)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(RunBusyError) as refusal, run.lock():
+            pass
+        assert refusal.value.pid == run.holder() == process.pid
+        process.kill()
+        process.wait()
+        assert run.holder() is None
+        with run.lock():
+            assert run.lock_file.read_text() == f"{os.getpid()}\n"
+
+
+def test_a_rewound_run_goes_on_without_gap_or_double(run: RunDirectory) -> None:
+    def metrics(timesteps: int) -> dict[str, object]:
+        values = {"train/loss": 0.5} if timesteps > 12 else {}
+        row = {"type": "metrics", "timesteps": timesteps, "elapsed": 1.0, "fps": 9.0}
+        return {**row, "episodes": 1, "values": values}
+
+    def write(numbers: range) -> None:
+        journal = Journal(run, pytest.fail)
+        for number in numbers:
+            journal._progress_due = 0.0
+            journal.write([episode(number), metrics(number * 12)])
+        journal.close()
+
+    write(range(1, 6))
+    with run.monitor_file.open("a") as file:
+        file.write("1.5,12")  # torn
+    run.rewind(timesteps=36, episodes=3)
+    assert run.episodes()["episode"].tolist() == [1, 2, 3]
+    assert run.metrics()["timesteps"].tolist() == [12, 24, 36]
+    write(range(4, 7))
+    assert run.episodes()["episode"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert run.metrics()["timesteps"].tolist() == [12, 24, 36, 48, 60, 72]
+    assert run.metrics()["train/loss"].isna().tolist() == [True] + 5 * [False]
+    (kept,) = run.superseded_directory.glob("*/monitor.csv")
+    assert [row.split(",")[3] for row in kept.read_text().splitlines()[:2]] == [
+        "4",
+        "5",
+    ]
+    run.rewind(timesteps=72, episodes=6)
+    assert len(list(run.superseded_directory.iterdir())) == 1
+
+
+def test_what_a_resume_took_back_is_not_counted_twice(run: RunDirectory) -> None:
+    journal = Journal(run, pytest.fail)
+    always = {"elapsed": 1.0, "lower": 0, "upper": 1, "games": 1}
+    for timesteps in (10, 20, 30):
+        item = {"type": "evaluation", "timesteps": timesteps, "mean_lines": 1.0}
+        journal.write([{**item, **always}])
+    journal.write([{"type": "status", "state": "stopped", "timesteps": None}])
+    journal.write([{"type": "resume", "timesteps": 15}])
+    journal.write([{"type": "evaluation", "timesteps": 25, "mean_lines": 2.0}])
+    assert run.evaluations()["timesteps"].tolist() == [10, 25]
+    assert len(list(run.journal())) == 6
+    kinds = [entry["type"] for entry in without_superseded(run.journal())]
+    assert kinds == ["evaluation", "status", "resume", "evaluation"]
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "Before the change (2)", "γ=0.98", "模型", "मॉडल", "x" * 50, "é"]
+)
+def test_names_of_any_alphabet_are_allowed(name: str, tmp_path: Path) -> None:
+    fit = check_name(name)
+    (tmp_path / f"{fit}.zip.tmp.1234567").touch()
+    assert check_name(fit) == fit
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", ".", "..", "a/b", "a\\b", "x" * 51, "x" * 300, "a.", "a ", " a", "-a"),
+        *("a\n", "a\0", ".hidden", "a:b", "*", "🙂", None, 3),
+    ],
+)
+def test_names_that_files_cannot_have_are_refused(name: Any) -> None:
+    with pytest.raises(ValueError, match="is refused; allowed: 1 to 50 letters"):
+        check_name(name)
+
+
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_atomically(path, "old")
-    path.with_name(f"{path.name}.tmp.{__import__('os').getpid()}").mkdir()
+    path.with_name(f"{path.name}.tmp.{os.getpid()}").mkdir()
     with pytest.raises(OSError):
         write_atomically(path, "new")
     assert path.read_text() == "old"

@@ -45,7 +45,7 @@ def test_the_clock_takes_them_and_the_last_three_are_kept(
     config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As if nothing took any time: one at every rollout.
-    monkeypatch.setattr("tetris_widget.training.checkpointer.SHARE", 1e9)
+    monkeypatch.setattr("tetris_widget.training.checkpointer.FILE_SHARE", 1e9)
     run = new_run(config.replace(checkpoint_seconds=1e-9))
     run.train()
     assert timesteps(run.run) == [448, 384, 320]
@@ -191,7 +191,7 @@ def test_a_disk_that_refuses_is_told_once_and_training_goes_on(
         raise OSError(28, "No space left on device")
 
     module = "tetris_widget.training.checkpointer"
-    monkeypatch.setattr(f"{module}.SHARE", 1e9)
+    monkeypatch.setattr(f"{module}.FILE_SHARE", 1e9)
     run = new_run(config.replace(checkpoint_seconds=1e-9))
     with monkeypatch.context() as full:
         full.setattr(f"{module}.write_checkpoint", refuse)

@@ -30,8 +30,9 @@ from tetris_widget.training.checkpoint import (
 )
 
 KEPT = 3
-# Neither snapshots nor files may cost more than this share of the time.
-SHARE = 0.01
+# Neither snapshots nor files may cost more than these shares of the time.
+SNAPSHOT_SHARE = 0.005
+FILE_SHARE = 0.01
 
 
 class Checkpointer(BaseCallback):
@@ -115,7 +116,7 @@ class Checkpointer(BaseCallback):
         if is_due:
             self.save()
             spent = time.perf_counter() - now
-            self._due = now + max(self._seconds, spent / SHARE)
+            self._due = now + max(self._seconds, spent / FILE_SHARE)
 
     def _on_step(self) -> bool:
         return True
@@ -130,7 +131,7 @@ class Checkpointer(BaseCallback):
         before = time.perf_counter()
         state = self._reports.get_state()
         self._snapshot = take_snapshot(self.model, state, self._extra())
-        self._snapshot_due = before + (time.perf_counter() - before) / SHARE
+        self._snapshot_due = before + (time.perf_counter() - before) / SNAPSHOT_SHARE
 
     def _write(self, path: Path) -> bool:
         assert self._snapshot is not None

@@ -139,6 +139,7 @@ class Worker:
             return self._fail(error, None)
 
     def _train(self, run: RunDirectory, job: Message) -> int:
+        run.remove_leftovers()
         self._log.move_to(run)
         from tetris_widget.training.journal import Journal
 
