@@ -202,7 +202,7 @@ def test_no_orphan_is_left_when_the_parent_dies(end: int, tmp_path: Path) -> Non
         "    manager = TrainingManager()\n"
         f"    manager.start_training(TrainingConfig(run_dir={str(tmp_path)!r}))\n"
         "    print(manager.get_status()['pid'], flush=True)\n"
-        "    while manager.metrics_queue.get().get('timesteps', 0) in (None, 0):\n"
+        "    while (manager.metrics_queue.get().get('timesteps') or 0) < 50_000:\n"
         "        pass\n"
         "    print('running', flush=True)\n"
         "    time.sleep(1000)\n"

@@ -33,6 +33,8 @@ KEPT = 3
 # Neither snapshots nor files may cost more than these shares of the time.
 SNAPSHOT_SHARE = 0.005
 FILE_SHARE = 0.01
+# A stop takes back this much at most, and a rollout.
+MAX_SNAPSHOT_SECONDS = 1.0
 
 
 class Checkpointer(BaseCallback):
@@ -131,7 +133,8 @@ class Checkpointer(BaseCallback):
         before = time.perf_counter()
         state = self._reports.get_state()
         self._snapshot = take_snapshot(self.model, state, self._extra())
-        self._snapshot_due = before + (time.perf_counter() - before) / SNAPSHOT_SHARE
+        spent = time.perf_counter() - before
+        self._snapshot_due = before + min(spent / SNAPSHOT_SHARE, MAX_SNAPSHOT_SECONDS)
 
     def _write(self, path: Path) -> bool:
         assert self._snapshot is not None
