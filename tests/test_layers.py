@@ -26,6 +26,8 @@ ALLOWED = {
         # Only when a model is loaded into the kernel.
         "training.policies",
     },
+    # `training` only when a model is taken apart.
+    "library": {"config", "run_directory", "envs", "training"},
     "cli": {"config", "manager"},
 }
 FOREIGN = {

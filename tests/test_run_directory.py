@@ -110,6 +110,51 @@ def test_a_disk_that_refuses_is_reported_once_and_nothing_is_lost(
     assert run.episodes()["episode"].tolist() == [1, 2, 3]
 
 
+def test_runs_are_found_the_newest_first(tmp_path: Path) -> None:
+    assert RunDirectory.latest(tmp_path) is None
+    assert RunDirectory.runs(tmp_path / "nowhere") == []
+    names = ("2026-01-02_00-00-00_aaaa", "2026-01-10_00-00-00_aaaa")
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    (tmp_path / "something else").mkdir()
+    assert [run.run_id for run in RunDirectory.runs(tmp_path)] == [*names[::-1]]
+    latest = RunDirectory.latest(tmp_path)
+    assert latest is not None
+    assert latest.run_id == names[1]
+
+
+def test_a_whole_run_has_no_problems_and_a_torn_one_says_which(
+    run: RunDirectory,
+) -> None:
+    journal = Journal(run, pytest.fail)
+    journal.write([episode(1), {"type": "info", "text": "hello"}])
+    journal.close()
+    assert run.verify() == []
+    with run.monitor_file.open("a") as file:
+        file.write("1.5,12")
+    run.checkpoint_file(5).parent.mkdir()
+    run.checkpoint_file(5).write_bytes(b"half")
+    run.config_file.write_text("{}}")
+    run.state_file.unlink()
+    told = " / ".join(run.verify())
+    assert len(run.verify()) == 4
+    for part in ("configuration", "run.json", "monitor.csv ends in half", "is damaged"):
+        assert part in told
+
+
+def test_only_runs_that_nobody_writes_to_are_deleted(
+    run: RunDirectory, tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError, match="is no run"):
+        RunDirectory(tmp_path).delete()
+    with run.lock(), pytest.raises(RunBusyError):
+        run.delete()
+    assert run.config_file.exists()
+    run.delete()
+    assert not run.path.exists()
+
+
 def test_one_process_writes_to_a_run(run: RunDirectory) -> None:
     assert run.holder() is None
     with run.lock():

@@ -12,7 +12,8 @@ from stable_baselines3 import PPO
 from tests.training.runs import SMALL, Run, new_run, resumed
 from tests.training.test_checkpoint import assert_equal_parameters
 from tetris_widget.config import TrainingConfig
-from tetris_widget.training.best import read_metadata, save_model
+from tetris_widget.run_directory import read_metadata
+from tetris_widget.training.best import save_model
 from tetris_widget.training.checkpoint import copy_parameters
 from tetris_widget.training.evaluation import CONTEST_OFFSET, Evaluator
 

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from tetris_widget.game.state import Field, State, check
-from tetris_widget.run_directory import atomic_file, versions
-from tetris_widget.training.best import write_sb3
+from tetris_widget.run_directory import DAMAGED_ZIP, atomic_file, versions
+from tetris_widget.training.best import read_parameters, write_sb3
 
 FORMAT = 1
 VALUES_NAME = "checkpoint.json"
@@ -233,16 +233,12 @@ def read_checkpoint(path: Path) -> Snapshot:
             if bad is not None:
                 raise CheckpointError(f"{path} is damaged: {bad} has changed")
             return _read(archive)
-    except (
-        zipfile.BadZipFile,
-        KeyError,
-        ValueError,
-        EOFError,
-        NotImplementedError,
-    ) as e:
-        if isinstance(e, CheckpointError):
-            raise
-        raise CheckpointError(f"{path} is damaged, or no checkpoint: {e}") from e
+    except CheckpointError:
+        raise
+    except (KeyError, ValueError, EOFError, *DAMAGED_ZIP) as error:
+        raise CheckpointError(
+            f"{path} is damaged, or no checkpoint: {error}"
+        ) from error
 
 
 def _read(archive: zipfile.ZipFile) -> Snapshot:
@@ -252,25 +248,13 @@ def _read(archive: zipfile.ZipFile) -> Snapshot:
             f"{archive.filename} is of version {values['format']}; allowed: up to "
             f"{FORMAT}; a newer tetris-widget reads it"
         )
-    arrays, parameters = {}, {}
+    arrays = {}
     for name in archive.namelist():
-        with archive.open(name) as member:
-            stem = name.rpartition(".")[0]
-            if name.startswith(ARRAYS_PREFIX):
-                array = np.lib.format.read_array(member, allow_pickle=False)
-                arrays[stem.removeprefix(ARRAYS_PREFIX)] = array
-            elif name.endswith(".pth") and name != "pytorch_variables.pth":
-                parameters[stem] = _load_weights(member, name)
-    return Snapshot(parameters, values, arrays)
-
-
-def _load_weights(file: IO[bytes], name: str) -> Any:
-    try:
-        return torch.load(file, "cpu", weights_only=True)
-    except Exception as error:  # what is no pickle can raise nearly anything
-        raise CheckpointError(
-            f"{name} is damaged, or no checkpoint: it holds more than weights"
-        ) from error
+        if name.startswith(ARRAYS_PREFIX):
+            stem = name.removeprefix(ARRAYS_PREFIX).removesuffix(".npy")
+            with archive.open(name) as member:
+                arrays[stem] = np.lib.format.read_array(member, allow_pickle=False)
+    return Snapshot(read_parameters(archive), values, arrays)
 
 
 def _fields(model: BaseAlgorithm) -> dict[str, Field]:

@@ -15,8 +15,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from tetris_widget.config import TrainingConfig, View, check_speed, moves_per_second
 from tetris_widget.envs import TetrisVecEnv
-from tetris_widget.run_directory import RunDirectory, to_jsonable
-from tetris_widget.training.best import read_metadata, save_model
+from tetris_widget.run_directory import RunDirectory, read_metadata, to_jsonable
+from tetris_widget.training.best import save_model
 from tetris_widget.training.callback import (
     MAX_EPISODES_KEPT,
     StopTraining,
