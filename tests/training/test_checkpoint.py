@@ -7,8 +7,10 @@ import json
 import os
 import pickle
 import random
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +21,7 @@ import pytest
 import torch
 from stable_baselines3 import PPO
 
-from tests.training.runs import SMALL, new_run
+from tests.training.runs import SMALL, Run, new_run, resumed
 from tetris_widget.config import TrainingConfig
 from tetris_widget.run_directory import RunDirectory, without_superseded
 from tetris_widget.training.checkpoint import (
@@ -28,6 +30,7 @@ from tetris_widget.training.checkpoint import (
     read_checkpoint,
     restore,
     take_snapshot,
+    write_checkpoint,
 )
 
 pytestmark = pytest.mark.timeout(180)
@@ -127,6 +130,44 @@ def test_a_resumed_run_has_the_records_of_a_straight_one_and_a_mark(
     assert again.metrics()["timesteps"].is_monotonic_increasing
 
 
+def test_stopped_again_and_again_in_rollouts_and_updates_it_is_the_same(
+    tmp_path: Path,
+) -> None:
+    config = config_of("ppo", tmp_path)
+    straight = new_run(config)
+    straight.train()
+    run = new_run(config)
+    assert run.train(stop_at=37) == "stopped"
+    for stop_at in (300, 301, 900, 1_400):
+        run = resumed(run.run.path)
+        stop_in_an_update(run, stop_at)
+        assert run.train() == "stopped"
+        run = resumed(run.run.path)
+        assert run.train(stop_at=stop_at + 99) == "stopped"
+    run = resumed(run.run.path)
+    assert run.train() == "finished"
+    first, second = last(straight.run), last(run.run)
+    assert_equal_parameters(first.parameters, second.parameters)
+    np.testing.assert_equal(second.arrays, first.arrays)
+    assert second.values["model"] == first.values["model"]
+    one, other = (r.run.episodes().drop(columns="seconds") for r in (straight, run))
+    assert other.equals(one)
+    marks = [entry for entry in run.run.journal() if entry["type"] == "resume"]
+    assert len(marks) == 9
+
+
+def stop_in_an_update(run: Run, timesteps: int) -> None:
+    """Let a run stop between two steps of its optimizer."""
+    hook = run.callback._on_optimizer_step
+
+    def stop_and_go_on(*arguments: Any) -> None:
+        if run.callback.num_timesteps >= timesteps:
+            run.stop.set()
+        hook(*arguments)
+
+    run.callback._on_optimizer_step = stop_and_go_on  # type: ignore[method-assign]
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """A checkpoint of a short run, and its session."""
@@ -211,6 +252,30 @@ def test_a_changed_byte_is_noticed_or_does_not_matter(
         assert read.values == whole.values
         assert_equal_parameters(read.parameters, whole.parameters)
     assert noticed > 200
+
+
+def test_killed_while_writing_there_is_always_a_whole_one(
+    small: Any, tmp_path: Path
+) -> None:
+    _, session = small
+    model = session._model
+    saved = tmp_path / "checkpoint.zip"
+    rng = random.Random(0)
+    seen = set()
+    for _ in range(40):
+        pid = os.fork()
+        if pid == 0:
+            for number in range(10_000):
+                model.num_timesteps = number
+                snapshot = take_snapshot(model, session._callback.get_state(), {})
+                write_checkpoint(saved, model, snapshot)
+            os._exit(0)
+        time.sleep(rng.uniform(0.03, 0.12))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        if saved.exists():
+            seen.add(read_checkpoint(saved).timesteps)
+    assert len(seen) > 1
 
 
 @pytest.mark.parametrize(
