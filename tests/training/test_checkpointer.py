@@ -202,6 +202,21 @@ def test_a_disk_that_refuses_is_told_once_and_training_goes_on(
     assert "works again" in run.messages.of_type("info")[-1]["text"]
 
 
+def test_none_counts_episodes_that_are_not_on_disk(
+    config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(config)
+
+    def refuse() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run.session._checkpointer, "_sync", refuse)
+    assert run.train() == "finished"
+    assert run.run.checkpoints() == []
+    texts = [m["text"] for m in run.messages.of_type("info") if m["kind"] == "warning"]
+    assert texts == ["could not save a checkpoint: No space left on device"]
+
+
 def test_leftovers_of_a_killed_writer_are_no_checkpoints(
     config: TrainingConfig,
 ) -> None:

@@ -108,6 +108,32 @@ def test_nobody_reading_costs_no_episode_on_disk_and_no_memory(
     assert len(outbox._waiting) <= MAX_WAITING
 
 
+def test_sync_puts_on_disk_what_was_taken_though_nobody_reads(
+    outbox: Outbox, run: RunDirectory
+) -> None:
+    for number in range(5_000):
+        outbox.put(episode(number))
+    before = time.monotonic()
+    outbox.sync()
+    assert time.monotonic() - before < 2
+    assert len(run.episodes()) == 5_000
+
+
+def test_sync_tells_what_the_disk_refused(
+    messages: BatchQueue, run: RunDirectory
+) -> None:
+    outbox = Outbox(messages, "run-1", Journal(run, lambda _: None))
+    run.monitor_file.mkdir()  # in the way of the file
+    outbox.put(episode(1))
+    with pytest.raises(OSError, match="cannot be written"):
+        outbox.sync()
+    run.monitor_file.rmdir()
+    outbox.put(episode(2))
+    outbox.sync()
+    assert run.episodes()["episode"].tolist() == [1, 2]
+    outbox.close(0.1)
+
+
 def test_close_hands_over_what_is_left(messages: BatchQueue, run: RunDirectory) -> None:
     outbox = Outbox(messages, "run-1", None)
     for number in range(50):

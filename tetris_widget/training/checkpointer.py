@@ -45,6 +45,8 @@ class Checkpointer(BaseCallback):
         reports: the run's other callback, which counts.
         seconds: from one to the next; longer where they take long.
         extra: gives other plain values to be kept in a checkpoint.
+        sync: puts every episode counted so far on disk; a checkpoint that counts more
+            than are there would leave a gap. An OSError means that it cannot.
         resumed: what the run goes on from; None: it is new.
     """
 
@@ -54,6 +56,7 @@ class Checkpointer(BaseCallback):
         reports: WebMetricsCallback,
         seconds: float,
         extra: Callable[[], dict[str, Any]],
+        sync: Callable[[], None],
         resumed: Snapshot | None = None,
     ) -> None:
         super().__init__()
@@ -61,6 +64,7 @@ class Checkpointer(BaseCallback):
         self._reports = reports
         self._seconds = seconds
         self._extra = extra
+        self._sync = sync
         self._resumed = resumed
         self._snapshot: Snapshot | None = None
         self._snapshot_due = 0.0
@@ -139,6 +143,7 @@ class Checkpointer(BaseCallback):
     def _write(self, path: Path) -> bool:
         assert self._snapshot is not None
         try:
+            self._sync()
             write_checkpoint(path, self.model, self._snapshot)
         except OSError as error:
             if not self._has_failed:

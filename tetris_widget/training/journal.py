@@ -7,6 +7,7 @@ messages travel, nor how they are read back (`run_directory`).
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -52,6 +53,17 @@ class Journal:
             self._report(error)
         else:
             self._report(None)
+
+    def sync(self) -> None:
+        """Make what was written survive a power cut.
+
+        Raises:
+            OSError: something could not be written yet.
+        """
+        if self._unwritten:
+            raise OSError(errno.EIO, f"{self._run.path} cannot be written")
+        for file in self._files.values():
+            os.fsync(file.fileno())
 
     def close(self) -> None:
         """Close the files."""

@@ -65,11 +65,19 @@ class Outbox:
     def flush(self) -> None:
         """Write everything taken so far to disk and to the queue, if it is read."""
         with self._turn:
-            messages = [self._inbox.popleft() for _ in range(len(self._inbox))]
-            if messages and self.journal is not None:
-                self.journal.write(messages)
-            self._waiting.extend(_coalesce(messages))
+            self._write()
             self._send()
+
+    def sync(self) -> None:
+        """Write everything taken so far to disk, for good; wait for nobody's reading.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with self._turn:
+            self._write()
+            if self.journal is not None:
+                self.journal.sync()
 
     def close(self, seconds: float) -> None:
         """Flush, and wait up to `seconds` until the other side has it all."""
@@ -90,6 +98,12 @@ class Outbox:
             self._wake.wait(FLUSH_SECONDS)
             self._wake.clear()
             self.flush()
+
+    def _write(self) -> None:
+        messages = [self._inbox.popleft() for _ in range(len(self._inbox))]
+        if messages and self.journal is not None:
+            self.journal.write(messages)
+        self._waiting.extend(_coalesce(messages))
 
     def _send(self) -> None:
         batches = pack(list(self._waiting))

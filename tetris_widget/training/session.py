@@ -51,7 +51,7 @@ class TrainingSession:
     Args:
         config: of the run.
         run: where it is kept; the caller is its only writer.
-        metrics_queue: takes what is reported.
+        metrics_queue: takes what is reported; `sync()` puts it on disk.
         command_queue: gives commands.
         pause_event: set = run, cleared = pause.
         stop_event: set = stop.
@@ -109,6 +109,7 @@ class TrainingSession:
             self._callback,
             config.checkpoint_seconds,
             lambda: {"evaluation": self._evaluation.get_state()},
+            metrics_queue.sync,
             self._resumed,
         )
         self._callback.on_pause.append(self._checkpointer.save)
