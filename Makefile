@@ -21,6 +21,8 @@ test-slow: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.guideline
 
 lint: $(VENV)/.dev node_modules/.installed
 	$(BIN)/ruff format --check .

@@ -1,7 +1,8 @@
 """What watching and steering cost: ratios measured in one run.
 
 Prints a table: training through the panel's process against bare `learn()`, with and
-without the watched game; timesteps per CPU-second; memory; latencies of pause and stop.
+without the watched game; timesteps per CPU-second; latencies of start, pause and stop.
+(`benchmarks.memory` measures memory.)
 
 Run by `make bench`; about three minutes.
 """
@@ -15,8 +16,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
-
-import psutil
 
 from tetris_widget.config import TrainingConfig
 from tetris_widget.manager import TrainingManager
@@ -91,9 +90,15 @@ def ready(listener: Listener) -> TrainingManager:
 
 
 def latencies(directory: str) -> dict[str, list[float]]:
-    """Return seconds: start to first evaluation (warm), pause, resume, stop."""
-    found: dict[str, list[float]] = {"start": [], "pause": [], "resume": [], "stop": []}
+    """Return seconds: start to first evaluation (cold, warm), pause, resume, stop."""
+    names = ("cold", "start", "pause", "resume", "stop")
+    found: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(3):
+        listener = Listener()
+        manager = TrainingManager(listener)
+        manager.start_training(TrainingConfig(run_dir=directory))
+        found["cold"].append(until(lambda one=listener: one.evaluated))
+        manager.close()
         listener = Listener()
         manager = ready(listener)
         manager.start_training(TrainingConfig(run_dir=directory))
@@ -108,31 +113,6 @@ def latencies(directory: str) -> dict[str, list[float]]:
         found["stop"].append(until(lambda one=listener: one.state == "stopped"))
         manager.close()
     return found
-
-
-def worker_memory(directory: str) -> float:
-    """Return the training process's resident memory in MB after five seconds."""
-    listener = Listener()
-    manager = ready(listener)
-    manager.start_training(TrainingConfig(run_dir=directory))
-    time.sleep(5)
-    memory = psutil.Process(manager.get_status()["pid"]).memory_info().rss / 1e6
-    manager.close()
-    return float(memory)
-
-
-def kernel_memory() -> float:
-    """Return by how many MB a panel makes a kernel grow (beside ipywidgets' own)."""
-    code = (
-        "import psutil, ipykernel.ipkernel; "
-        "before = psutil.Process().memory_info().rss; "
-        "from tetris_widget import TrainingPanel; panel = TrainingPanel(); "
-        "print((psutil.Process().memory_info().rss - before) / 1e6)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    return float(done.stdout)
 
 
 def until(condition: Callable[[], Any]) -> float:
@@ -161,15 +141,13 @@ def main() -> None:
             headless.append(through_the_process("headless", directory) / wall)
             watched.append(through_the_process("watch", directory) / wall)
         times = latencies(directory)
-        memory = worker_memory(directory)
     print(f"headless / bare learn()         {spread(headless)}")
     print(f"watching / bare learn()         {spread(watched)}")
     print(f"timesteps per CPU-second        {spread(cpu, ',.0f')}")
+    print(f"start to first evaluation, cold {max(times['cold']):.1f} s")
     print(f"start to first evaluation, warm {p95(times['start']):.0f} ms")
     for name in ("pause", "resume", "stop"):
         print(f"{name:<31} p95 {p95(times[name]):.0f} ms")
-    print(f"training process                {memory:.0f} MB")
-    print(f"kernel grows by                 {kernel_memory():.0f} MB")
 
 
 def spread(values: list[float], style: str = ".3f") -> str:

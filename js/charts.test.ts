@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { align, decades, smooth } from "./charts";
+import { align, decades, pad, reading, smooth } from "./charts";
 import { clock, short, whole } from "./format";
 
 describe("smoothing", () => {
@@ -30,6 +30,55 @@ it("series are aligned on one x", () => {
 
 it("a log axis has room for zero", () => {
   expect(decades(2000)).toEqual([0, 1, 10, 100, 1000]);
+});
+
+describe("what hovering reads", () => {
+  const values = [null, 80, 200, 7, 7];
+  const value = (i: number) => values[i];
+  const line = { kind: "line" } as const;
+  const points = { label: "games", kind: "points" } as const;
+
+  it("is a mean and its interval", () => {
+    const curve = { ...line, label: "evaluation", between: [1, 2] as [number, number] };
+    expect(reading(curve, 120, value)).toBe("evaluation 120 (80 to 200)");
+  });
+
+  it("is a mean alone where there is no interval", () => {
+    expect(reading({ ...line, label: "mean" }, 4.681, value)).toBe("mean 4.68");
+  });
+
+  it("is the range of a cloud, or its only value", () => {
+    expect(reading({ ...points, between: [1, 2] }, 80, value)).toBe("games 80 to 200");
+    expect(reading({ ...points, between: [3, 4] }, 7, value)).toBe("games 7");
+  });
+
+  it("is nothing where nothing is", () => {
+    expect(reading(points, null, value)).toBe("");
+  });
+});
+
+describe("a range of values", () => {
+  it("has air on both sides", () => {
+    const [lo, hi] = pad(-3, -1);
+    expect(lo).toBeLessThan(-3);
+    expect(hi).toBeGreaterThan(-1);
+  });
+
+  it("starts at zero rather than below it", () => {
+    expect(pad(0, 10)[0]).toBe(0);
+  });
+
+  it.each([
+    [null, null],
+    [0, 0],
+    [5, 5],
+    [-3.0167438983917236, -3.016743898391723],
+  ])("of %d to %d is wide enough for marks", (lo, hi) => {
+    const [from, to] = pad(lo, hi);
+    expect(to - from).toBeGreaterThan(1e-3);
+    expect(from).toBeLessThanOrEqual(lo ?? 0);
+    expect(to).toBeGreaterThanOrEqual(hi ?? 0);
+  });
 });
 
 describe("numbers", () => {

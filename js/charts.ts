@@ -8,12 +8,20 @@ import { colour } from "./theme";
 
 const AXIS_HEIGHT = 26;
 const AXIS_WIDTH = 46;
-const SYNC = "tetris-widget";
+/** Values that differ by less, relatively, are drawn as one. */
+const FLAT = 1e-9;
+/** A drag that is shorter (pixels) is a click. */
+const MIN_DRAG = 8;
+/** Charts of one view share the crosshair; the zoom they share by `Zoom`. */
+const SHARED_EVENTS = new Set(["mousemove", "mouseleave"]);
 
 type Column = (number | null)[];
 
 interface Curve {
-  label: string;
+  /** What hovering calls its value; without one it is read as part of another. */
+  label?: string;
+  /** Indices (from 1) of the curves that bound this one, read along with it. */
+  between?: [number, number];
   series: string;
   column: "mean" | "lo" | "hi";
   kind: "line" | "points" | "edge";
@@ -57,16 +65,25 @@ export function align(parts: { x: readonly number[]; y: Column }[]): uPlot.Align
   return [xs, ...columns] as uPlot.AlignedData;
 }
 
+/** The part of the timesteps that the charts of one view show. */
+export class Zoom {
+  private static count = 0;
+  readonly key = `tetris-widget-${++Zoom.count}`;
+  /** null: all, from 0 to the present. */
+  range: [number, number] | null = null;
+}
+
 const EMPTY: Series = { epoch: 0, x: [], lo: [], hi: [], mean: [] };
 
 export class Chart {
   private plot: uPlot | null = null;
   private drawn = "";
-  private zoomed = false;
 
   constructor(
     private readonly host: HTMLElement,
     private readonly store: Store,
+    private readonly zoom: Zoom,
+    private readonly say: (reading: string | null) => void,
     public options: ChartOptions,
   ) {}
 
@@ -75,7 +92,9 @@ export class Chart {
     const width = this.host.clientWidth;
     if (!width) return; // scrolled away, or not laid out yet
     const look = JSON.stringify([this.options, theme]);
-    const key = `${look}${width},${this.store.version}`;
+    const [min, max] = this.range();
+    const marks = this.store.status?.resumed_at.length;
+    const key = `${look}${width},${this.store.version},${min},${max},${marks}`;
     if (key === this.drawn) return;
     const isNew = !this.plot || !this.drawn.startsWith(look);
     this.drawn = key;
@@ -85,9 +104,15 @@ export class Chart {
       if (this.plot.width !== width) {
         this.plot.setSize({ width, height: this.options.height });
       }
-      this.plot.setData(data, !this.zoomed);
-      if (this.zoomed) this.plot.redraw();
+      this.plot.setData(data, false);
     }
+    this.plot?.setScale("x", { min, max });
+    this.host.dataset.timesteps = `${Math.round(min)}-${Math.round(max)}`;
+  }
+
+  /** All charts end at the present, also those whose last game ended long ago. */
+  private range(): [number, number] {
+    return this.zoom.range ?? [0, Math.max(1, this.store.status?.timesteps ?? 0)];
   }
 
   destroy(): void {
@@ -108,14 +133,8 @@ export class Chart {
 
   private build(width: number, data: uPlot.AlignedData): void {
     this.destroy();
-    this.zoomed = false;
     this.host.replaceChildren();
-    const plot = new uPlot(this.plotOptions(width), data, this.host);
-    this.plot = plot;
-    plot.over.addEventListener("dblclick", () => {
-      this.zoomed = false;
-      plot.setData(plot.data, true);
-    });
+    this.plot = new uPlot(this.plotOptions(width), data, this.host);
   }
 
   private plotOptions(width: number): uPlot.Options {
@@ -129,11 +148,22 @@ export class Chart {
       height,
       padding: [8, 8, 0, 0],
       cursor: {
-        sync: { key: SYNC },
-        drag: { x: true, y: false },
+        sync: {
+          key: this.zoom.key,
+          filters: { pub: (type) => SHARED_EVENTS.has(type), sub: () => true },
+        },
+        drag: { x: true, y: false, dist: MIN_DRAG, setScale: false },
+        bind: {
+          dblclick: () => () => {
+            this.zoom.range = null;
+            return null;
+          },
+        },
         points: { size: 6 },
+        // Each curve has points of its own: the nearest one is meant.
+        hover: { skip: [null, undefined], prox: Number.POSITIVE_INFINITY },
       },
-      legend: { live: true },
+      legend: { show: false },
       scales: {
         x: { time: false },
         y: log
@@ -155,29 +185,61 @@ export class Chart {
           ...(log ? { splits: (u: uPlot) => decades(u.scales.y!.max ?? 10) } : {}),
         },
       ],
-      series: [
-        { label: "timesteps", value: (_u, v) => (v === null ? "–" : whole(v)) },
-        ...curves.map((curve) => this.seriesOptions(curve)),
-      ],
+      series: [{}, ...curves.map((curve) => this.seriesOptions(curve))],
       ...(band
         ? { bands: [{ series: band, fill: colour(this.host, "--tw-band") }] }
         : {}),
       hooks: {
-        setSelect: [
-          (u) => {
-            if (u.select.width > 0) this.zoomed = true;
-          },
-        ],
+        setSelect: [(u) => this.onSelect(u)],
+        draw: [(u) => this.drawMarks(u)],
+        setCursor: [(u) => this.say(this.read(u))],
       },
     };
+  }
+
+  /** A dashed line wherever the run was resumed. */
+  private drawMarks(plot: uPlot): void {
+    const { ctx, bbox } = plot;
+    ctx.save();
+    ctx.strokeStyle = colour(this.host, "--tw-muted");
+    ctx.setLineDash([4, 4]);
+    for (const timesteps of this.store.status?.resumed_at ?? []) {
+      const x = plot.valToPos(timesteps, "x", true);
+      if (x < bbox.left || x > bbox.left + bbox.width) continue;
+      ctx.beginPath();
+      ctx.moveTo(x, bbox.top);
+      ctx.lineTo(x, bbox.top + bbox.height);
+      ctx.stroke();
+    }
+    ctx.restore();
+  }
+
+  /** The values under the pointer as a line of text; null: it is elsewhere. */
+  private read(plot: uPlot): string | null {
+    const { left, idxs } = plot.cursor;
+    if (left === undefined || left < 0 || !idxs) return null;
+    const value = (i: number) => plot.data[i]?.[idxs[i] ?? -1];
+    const parts = this.options.curves.map((curve, i) =>
+      curve.label ? reading(curve, value(i + 1), value) : "",
+    );
+    // The last curve is drawn on top, and said first.
+    const said = parts.filter(Boolean).reverse();
+    return [whole(plot.posToVal(left, "x")), ...said].join(" · ");
+  }
+
+  private onSelect(plot: uPlot): void {
+    const { left, width } = plot.select;
+    if (width <= 0) return;
+    const from = Math.max(0, plot.posToVal(left, "x"));
+    // Timesteps are whole: nothing is to be seen between two of them.
+    this.zoom.range = [from, Math.max(plot.posToVal(left + width, "x"), from + 1)];
+    plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
   }
 
   private seriesOptions(curve: Curve): uPlot.Series {
     const stroke = colour(this.host, curve.colour);
     const common: uPlot.Series = {
-      label: curve.label,
       spanGaps: true,
-      value: (_u, v) => (v === null || v === undefined ? "–" : short(v)),
     };
     if (curve.kind === "points") {
       const points = { show: true, size: 2.5, fill: stroke, width: 0 };
@@ -188,10 +250,29 @@ export class Chart {
   }
 }
 
-function pad(lo: number | null, hi: number | null): [number, number] {
+type Value = number | null | undefined;
+
+/** "evaluation 120 (80 to 200)", "games 3 to 9", "mean 4". */
+export function reading(
+  curve: Pick<Curve, "label" | "between" | "kind">,
+  own: Value,
+  value: (index: number) => Value,
+): string {
+  if (own === null || own === undefined) return "";
+  const [low, high] = (curve.between ?? []).map(value);
+  const isRange = typeof low === "number" && typeof high === "number" && low < high;
+  const range = isRange ? `${short(low)} to ${short(high)}` : "";
+  if (curve.kind === "points") return `${curve.label} ${range || short(own)}`;
+  return `${curve.label} ${short(own)}${range ? ` (${range})` : ""}`;
+}
+
+/** The y range that shows `lo` to `hi` with some air. */
+export function pad(lo: number | null, hi: number | null): [number, number] {
   if (lo === null || hi === null) return [0, 1];
-  if (lo === hi)
-    return lo === 0 ? [0, 1] : [Math.min(0, lo * 1.2), Math.max(0, hi * 1.2)];
+  const size = Math.max(Math.abs(lo), Math.abs(hi));
+  if (size === 0) return [0, 1];
+  // A range of rounding errors has more marks than an array can hold.
+  if (hi - lo <= size * FLAT) return [Math.min(0, lo * 1.2), Math.max(0, hi * 1.2)];
   const margin = (hi - lo) * 0.08;
   return [lo >= 0 && lo - margin < 0 ? 0 : lo - margin, hi + margin];
 }

@@ -23,8 +23,11 @@ const PAUSABLE = new Set<State>(["starting", "running"]);
 const STOPPABLE = new Set<State>(["starting", "running", "pausing", "paused"]);
 const VIEWS: View[] = ["headless", "watch", "step"];
 
-/** Which buttons make sense in a state, and which of them is the obvious one. */
-export function buttonsFor(state: State): {
+/** Which buttons make sense in a state. */
+export function buttonsFor(
+  state: State,
+  canResume = false,
+): {
   start: boolean;
   pause: boolean;
   resume: boolean;
@@ -33,7 +36,7 @@ export function buttonsFor(state: State): {
   return {
     start: STARTABLE.has(state),
     pause: PAUSABLE.has(state),
-    resume: state === "paused",
+    resume: state === "paused" || (canResume && STARTABLE.has(state)),
     stop: STOPPABLE.has(state),
   };
 }
@@ -60,6 +63,7 @@ export class Controls {
   private readonly output = document.createElement("span");
   private readonly cost = document.createElement("span");
   private state: State = "idle";
+  private canResume = false;
   private view: View = "watch";
   private sentAt = -Infinity;
   private timer: ReturnType<typeof setTimeout> | undefined;
@@ -82,18 +86,18 @@ export class Controls {
       this.buildSpeed(),
       this.cost,
     );
-    this.showState("idle", false);
+    this.showState("idle", false, false);
   }
 
   /** Pauses or resumes, whichever makes sense; nothing otherwise. */
   togglePause(): void {
-    const can = buttonsFor(this.state);
+    const can = buttonsFor(this.state, this.canResume);
     if (can.pause) this.send({ command: "pause" });
     else if (can.resume) this.send({ command: "resume" });
   }
 
   update(status: Status, alive: boolean): void {
-    this.showState(status.state, alive);
+    this.showState(status.state, status.can_resume, alive);
     // Not while a hand is on them: the answer to an older value would pull them back.
     if (performance.now() - this.touchedAt > TOUCH_MS) {
       this.view = status.view;
@@ -106,15 +110,18 @@ export class Controls {
       cost === null ? "" : `watching costs ${(cost * 100).toFixed(1)} %`;
   }
 
-  private showState(state: State, alive: boolean): void {
+  private showState(state: State, canResume: boolean, alive: boolean): void {
     this.state = state;
-    const can = buttonsFor(state);
+    this.canResume = canResume;
+    const can = buttonsFor(state, canResume);
     this.start.disabled = !alive || !can.start;
     this.stop.disabled = !alive || !can.stop;
     this.pause.disabled = !alive || !(can.pause || can.resume);
-    this.pause.textContent = state === "paused" ? "Resume" : "Pause";
-    this.start.classList.toggle("tw-primary", can.start);
-    this.pause.classList.toggle("tw-primary", !can.start);
+    this.pause.textContent = can.resume ? "Resume" : "Pause";
+    // The obvious next thing: to go on with what there is, if that is possible.
+    const begins = can.start && !can.resume;
+    this.start.classList.toggle("tw-primary", begins);
+    this.pause.classList.toggle("tw-primary", !begins);
     for (const input of [...this.radios.values(), this.slider]) input.disabled = !alive;
   }
 

@@ -35,6 +35,10 @@ export interface Status {
   best_path: string | null;
   rows: number;
   columns: number;
+  /** Whether the run has ended and can go on from a checkpoint. */
+  can_resume: boolean;
+  /** Timesteps at which it went on from a checkpoint. */
+  resumed_at: number[];
 }
 
 export interface Note {

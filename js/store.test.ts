@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { Status, Tail, Update } from "./protocol";
+import type { Frame, Status, Tail, Update } from "./protocol";
 import { ANSWER_MS, MAX_FRAMES, MAX_NOTES, SILENCE_MS, Store } from "./store";
 
 const STATUS = { state: "running" } as Status;
@@ -73,6 +73,16 @@ describe("a store", () => {
     expect(asked).toEqual([5]);
     expect(store.status).toBe(paused);
     expect(store.seq).toBe(5);
+  });
+
+  it("keeps the last frame of its run, for views that open later", () => {
+    const { store } = make();
+    const frame = { lines: 3 } as Frame;
+    store.apply(update({ frames: [{ lines: 2 } as Frame, frame], view: "watch" }));
+    store.takeFrames();
+    expect(store.lastFrame).toBe(frame);
+    store.apply(update({ seq: 2, runId: "another" }));
+    expect(store.lastFrame).toBeNull();
   });
 
   it("asks when it is running and has heard nothing, once", () => {

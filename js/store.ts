@@ -26,6 +26,8 @@ export class Store {
   series = new Map<string, Series>();
   frames: Frame[] = [];
   framesView: View | null = null;
+  /** What a view that opens later, or while paused, begins with. */
+  lastFrame: Frame | null = null;
   /** Grows with every change of a series, so that charts know when to redraw. */
   version = 0;
   seq = 0;
@@ -87,6 +89,8 @@ export class Store {
   }
 
   private reset(runId: string | null): void {
+    // The first run heard of may be the one whose last frame is held already.
+    if (this.runId !== null) this.lastFrame = null;
     this.runId = runId;
     this.series.clear();
     this.frames = [];
@@ -96,6 +100,7 @@ export class Store {
   private addFrames(update: Update): void {
     if (!update.frames.length) return;
     this.framesView = update.view;
+    this.lastFrame = update.frames.at(-1) ?? null;
     this.frames.push(...update.frames);
     this.frames.splice(0, this.frames.length - MAX_FRAMES);
   }

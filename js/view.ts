@@ -2,7 +2,7 @@
 // nothing of messages: commands go to `send`.
 
 import { Board } from "./board";
-import { Chart, type ChartOptions } from "./charts";
+import { Chart, type ChartOptions, Zoom } from "./charts";
 import { Controls, LABELS } from "./controls";
 import { clock, whole } from "./format";
 import { Log } from "./log";
@@ -10,7 +10,8 @@ import type { Command, Status } from "./protocol";
 import type { Store } from "./store";
 import { followTheme } from "./theme";
 
-const CLOUD = { kind: "points", colour: "--tw-cloud" } as const;
+const CLOUD_LO = { column: "lo", kind: "points", colour: "--tw-cloud" } as const;
+const CLOUD_HI = { ...CLOUD_LO, column: "hi" } as const;
 const LINE = { kind: "line", smooth: true } as const;
 /** Series that have a chart of their own already. */
 const CHARTED = /^(evaluation|running)\/|^episode\/(lines|reward)$/;
@@ -48,6 +49,10 @@ export class PanelView {
   private readonly log = new Log();
   private readonly board: Board;
   private readonly charts: Chart[] = [];
+  private readonly zoom = new Zoom();
+  private readonly abouts = new Map<string, HTMLElement>();
+  /** What hovering over each chart reads. */
+  private readonly readings = new Map<string, string | null>();
   private theme = 0;
   private smoothing = 0.3;
   private metric = DEFAULT_METRIC;
@@ -68,6 +73,7 @@ export class PanelView {
   mount(host: HTMLElement, signal: AbortSignal): void {
     this.build();
     host.append(this.root);
+    if (this.store.lastFrame) this.push([this.store.lastFrame]);
     followTheme(
       this.root,
       () => {
@@ -78,8 +84,9 @@ export class PanelView {
     this.root.addEventListener("keydown", (event) => this.onKey(event), { signal });
     let request = 0;
     const loop = () => {
-      this.draw();
+      // First: a frame that fails must not be the last one.
       request = requestAnimationFrame(loop);
+      this.draw();
     };
     loop();
     signal.addEventListener("abort", () => {
@@ -174,10 +181,18 @@ export class PanelView {
     const head = element("b", "");
     head.append(title);
     const about = element("span", "tw-about");
-    about.dataset.chart = name;
+    this.abouts.set(name, about);
     const host = element("div", "tw-chart");
     host.style.minHeight = `${options.height}px`;
-    const chart = new Chart(host, this.store, options);
+    const chart = new Chart(
+      host,
+      this.store,
+      this.zoom,
+      (reading) => {
+        this.readings.set(name, reading);
+      },
+      options,
+    );
     this.charts.push(chart);
     const log = checkbox("log", options.log, (on) => {
       chart.options = { ...chart.options, log: on };
@@ -185,6 +200,7 @@ export class PanelView {
     caption.append(head, about, log);
     if (name === "lines") caption.append(this.buildSmoothing());
     figure.append(caption, host);
+    figure.setAttribute("aria-label", typeof title === "string" ? title : "Metric");
     return figure;
   }
 
@@ -205,6 +221,8 @@ export class PanelView {
   }
 
   private draw(): void {
+    // Colours come from the host's page; outside of it there are none.
+    if (!this.root.isConnected) return;
     const status = this.store.status;
     const alive = this.isAlive();
     this.root.classList.toggle("tw-gone", !alive);
@@ -219,12 +237,24 @@ export class PanelView {
     this.offerMetrics();
     for (const chart of this.charts) chart.draw(this.theme);
     this.log.update(this.store.notes);
-    const about = this.root.querySelector<HTMLElement>("[data-chart=lines]");
-    if (about) {
-      setText(about, `evaluation, ${status.evaluation_games} games, 95 % interval`);
+    this.drawAbouts(status);
+  }
+
+  private drawAbouts(status: Status): void {
+    const texts: Record<string, string> = {
+      lines: `${this.latestEvaluation()}, ${status.evaluation_games} games`,
+      reward: "training, running mean of 100",
+    };
+    for (const [name, about] of this.abouts) {
+      setText(about, this.readings.get(name) ?? texts[name] ?? "");
     }
-    const reward = this.root.querySelector<HTMLElement>("[data-chart=reward]");
-    if (reward) setText(reward, "training, running mean of 100");
+  }
+
+  private latestEvaluation(): string {
+    const held = this.store.series.get("evaluation/lines");
+    const [lo, hi, mean] = [held?.lo.at(-1), held?.hi.at(-1), held?.mean.at(-1)];
+    if (lo === undefined || hi === undefined || mean === undefined) return "evaluation";
+    return `evaluation ${whole(mean)} (${whole(lo)} to ${whole(hi)})`;
   }
 
   private drawHeader(status: Status, alive: boolean): void {
@@ -288,10 +318,10 @@ function linesChart(): ChartOptions {
     log: true,
     smoothing: 0.3,
     curves: [
-      { label: "upper", series: "evaluation/lines", column: "hi", ...EDGE },
-      { label: "lower", series: "evaluation/lines", column: "lo", ...EDGE },
-      { label: "games", series: "episode/lines", column: "lo", ...CLOUD },
-      { label: "games", series: "episode/lines", column: "hi", ...CLOUD },
+      { series: "evaluation/lines", column: "hi", ...EDGE },
+      { series: "evaluation/lines", column: "lo", ...EDGE },
+      { label: "games", between: [3, 4], series: "episode/lines", ...CLOUD_LO },
+      { series: "episode/lines", ...CLOUD_HI },
       {
         label: "training",
         series: "running/lines",
@@ -301,6 +331,7 @@ function linesChart(): ChartOptions {
       },
       {
         label: "evaluation",
+        between: [2, 1],
         series: "evaluation/lines",
         column: "mean",
         colour: "--tw-accent",
@@ -319,8 +350,8 @@ function rewardChart(): ChartOptions {
     log: false,
     smoothing: 0.3,
     curves: [
-      { label: "games", series: "episode/reward", column: "lo", ...CLOUD },
-      { label: "games", series: "episode/reward", column: "hi", ...CLOUD },
+      { label: "games", between: [1, 2], series: "episode/reward", ...CLOUD_LO },
+      { series: "episode/reward", ...CLOUD_HI },
       {
         label: "mean",
         series: "running/reward",
@@ -338,9 +369,16 @@ function selectedChart(series: string): ChartOptions {
     log: false,
     smoothing: 0.3,
     curves: [
-      { label: "low", series, column: "lo", ...EDGE },
-      { label: "high", series, column: "hi", ...EDGE },
-      { label: "mean", series, column: "mean", colour: "--tw-accent", ...LINE },
+      { series, column: "lo", ...EDGE },
+      { series, column: "hi", ...EDGE },
+      {
+        label: "mean",
+        between: [1, 2],
+        series,
+        column: "mean",
+        colour: "--tw-accent",
+        ...LINE,
+      },
     ],
     band: [2, 1],
   };

@@ -3,7 +3,7 @@
 
 import "uplot/dist/uPlot.min.css";
 import "./widget.css";
-import { type Command, parseUpdate, type Status } from "./protocol";
+import { type Command, type Frame, parseUpdate, type Status } from "./protocol";
 import { Store } from "./store";
 import { PanelView } from "./view";
 
@@ -22,6 +22,7 @@ interface Snapshot {
   status?: Status;
   series?: Record<string, [number[], number[], number[], number[]]>;
   messages?: Store["notes"];
+  frame?: Omit<Frame, "cells"> & { cells: number[] };
 }
 
 /** One per model: the store, its views, and the way to the kernel. */
@@ -92,6 +93,8 @@ class Connection {
     for (const [name, [x, lo, hi, mean]] of Object.entries(snapshot.series ?? {})) {
       this.store.series.set(name, { epoch: -1, x, lo, hi, mean });
     }
+    const { frame } = snapshot;
+    if (frame) this.store.lastFrame = { ...frame, cells: Uint8Array.from(frame.cells) };
   }
 }
 

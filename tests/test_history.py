@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -141,3 +142,52 @@ def test_a_new_run_forgets_the_curves_but_not_the_messages() -> None:
     assert history.names() == []
     assert history.seq > before
     assert [note["text"] for note in history.since(0)[2]] == ["kept"]
+
+
+@settings(max_examples=20, deadline=None)
+@given(count=st.integers(0, 3 * MAX_BUCKETS), seed=st.integers(0, 99))
+def test_loading_at_once_equals_adding_one_by_one(count: int, seed: int) -> None:
+    values = np.random.default_rng(seed).normal(size=count)
+    added, loaded = Series("a"), Series("a")
+    for index, value in enumerate(values):
+        added.add(index + 1, index, value, value, value)
+    loaded.load(count, np.array([np.arange(count), values, values, values]))
+    np.testing.assert_allclose(loaded.columns, added.columns, atol=1e-12)
+    assert loaded.counts.tolist() == added.counts.tolist()
+    assert (loaded.stride, loaded.epoch) == (added.stride, added.epoch)
+    for series in (added, loaded):
+        series.add(count + 1, count, 9.0, 9.0, 9.0)
+    np.testing.assert_allclose(loaded.columns, added.columns, atol=1e-12)
+
+
+def test_a_run_that_is_read_back_goes_on_without_a_seam() -> None:
+    live, read = MetricsHistory(), MetricsHistory()
+    messages = [episode(n, lines=n % 5) for n in range(1, 400)]
+    for message in messages:
+        live.add(message)
+    evaluation = {"timesteps": 50, "mean_lines": 4.0, "lower": 3.0, "upper": 5.0}
+    live.add({"type": "evaluation", **evaluation})
+    metrics = {"timesteps": 60, "fps": 10.0, "train/loss": 0.5}
+    live.add({"type": "metrics", **metrics, "values": {"train/loss": 0.5}})
+    read.load(
+        pd.DataFrame(messages), pd.DataFrame([metrics]), pd.DataFrame([evaluation])
+    )
+    for history in (live, read):
+        history.add(episode(400, lines=3))
+    assert set(live.names()) == set(read.names())
+    for name in live.names():
+        np.testing.assert_allclose(live.series(name), read.series(name))
+    assert (live.episodes, live.best_lines) == (read.episodes, read.best_lines)
+
+
+def test_an_empty_run_can_be_read_back() -> None:
+    history = MetricsHistory()
+    columns = ["timesteps", "length", "reward", "lines", "episode"]
+    figures = ["timesteps", "mean_lines", "lower", "upper"]
+    history.load(
+        pd.DataFrame(columns=columns, dtype=float),
+        pd.DataFrame(columns=["timesteps", "fps"], dtype=float),
+        pd.DataFrame(columns=figures, dtype=float),
+    )
+    assert history.names() == []
+    assert (history.episodes, history.best_lines) == (0, None)

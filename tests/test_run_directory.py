@@ -111,7 +111,6 @@ def test_a_disk_that_refuses_is_reported_once_and_nothing_is_lost(
 
 
 def test_runs_are_found_the_newest_first(tmp_path: Path) -> None:
-    assert RunDirectory.latest(tmp_path) is None
     assert RunDirectory.runs(tmp_path / "nowhere") == []
     names = ("2026-01-02_00-00-00_aaaa", "2026-01-10_00-00-00_aaaa")
     for name in names:
@@ -119,9 +118,6 @@ def test_runs_are_found_the_newest_first(tmp_path: Path) -> None:
         (tmp_path / name / "config.json").write_text("{}")
     (tmp_path / "something else").mkdir()
     assert [run.run_id for run in RunDirectory.runs(tmp_path)] == [*names[::-1]]
-    latest = RunDirectory.latest(tmp_path)
-    assert latest is not None
-    assert latest.run_id == names[1]
 
 
 def test_a_whole_run_has_no_problems_and_a_torn_one_says_which(
@@ -221,6 +217,15 @@ def test_a_rewound_run_goes_on_without_gap_or_double(run: RunDirectory) -> None:
     assert len(list(run.superseded_directory.iterdir())) == 1
 
 
+def test_a_torn_journal_is_gone_on_with_on_a_line_of_its_own(run: RunDirectory) -> None:
+    run.journal_file.write_text('{"type": "a"}\n{"type": "in')
+    run.rewind(timesteps=0, episodes=0)
+    journal = Journal(run, pytest.fail)
+    journal.write([{"type": "resume", "timesteps": 0}])
+    with pytest.warns(UserWarning, match="1 lines cannot be read"):
+        assert [entry["type"] for entry in run.journal()] == ["a", "resume"]
+
+
 def test_what_a_resume_took_back_is_not_counted_twice(run: RunDirectory) -> None:
     journal = Journal(run, pytest.fail)
     always = {"elapsed": 1.0, "lower": 0, "upper": 1, "games": 1}
@@ -272,6 +277,21 @@ def test_a_fault_at_any_step_leaves_the_old_file_and_nothing_else(
             write_atomically(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_disk_that_refuses_for_long_costs_the_oldest_lines_not_the_memory(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tetris_widget.training.journal.MAX_UNWRITTEN", 2)
+    warnings: list[str] = []
+    journal = Journal(run, warnings.append)
+    run.monitor_file.mkdir()  # in the way of the file
+    for number in range(1, 6):
+        journal.write([episode(number)])
+    run.monitor_file.rmdir()
+    journal.write([])
+    assert "works again; 3 lines are lost" in warnings[-1]
+    assert run.episodes()["episode"].tolist() == [4, 5]
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:

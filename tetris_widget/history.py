@@ -11,10 +11,13 @@ import math
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Message = dict[str, Any]
 
@@ -83,6 +86,29 @@ class Series:
             self._columns[:, last] = x, lo, hi, mean
             self._counts[last] = 1
         self._changed[last] = change
+
+    def load(self, change: int, points: NDArray[np.float64]) -> None:
+        """Take in (4, n) points at once, as adding one after the other would.
+
+        Only for a series that has none yet.
+        """
+        n = points.shape[1]
+        if not n:
+            return
+        while self.stride * MAX_BUCKETS < n:
+            self.stride *= 2
+            self.epoch += 1
+        starts = np.arange(0, n, self.stride)
+        counts = np.diff(starts, append=n)
+        self.length = len(starts)
+        held = self._columns[:, : self.length]
+        held[0] = points[0, starts + counts - 1]
+        held[1] = np.minimum.reduceat(points[1], starts)
+        held[2] = np.maximum.reduceat(points[2], starts)
+        held[3] = np.add.reduceat(points[3], starts) / counts
+        self._counts[: self.length] = counts
+        self._changed[: self.length] = change
+        self.epoch_changed = change
 
     def since(self, change: int) -> Tail | None:
         """Return what changed after change number `change`, or None."""
@@ -167,6 +193,36 @@ class MetricsHistory:
             elif message["type"] == "metrics":
                 self._add_metrics(message)
 
+    def load(
+        self, episodes: pd.DataFrame, metrics: pd.DataFrame, evaluations: pd.DataFrame
+    ) -> None:
+        """Forget the curves, and show those of a run directory's tables instead.
+
+        Args:
+            episodes: as `RunDirectory.episodes()` returns them.
+            metrics: as `RunDirectory.metrics()` does.
+            evaluations: as `RunDirectory.evaluations()` does.
+        """
+        with self._lock:
+            self.clear()
+            x = episodes["timesteps"]
+            self._load("episode/length", x, episodes["length"])
+            self._load_with_mean("reward", x, episodes["reward"], self._recent_rewards)
+            lines = episodes["lines"].dropna()
+            self._load_with_mean("lines", x[lines.index], lines, self._recent_lines)
+            self.episodes = int(episodes["episode"].max()) if len(episodes) else 0
+            self.best_lines = int(lines.max()) if len(lines) else None
+            self._load(
+                "evaluation/lines",
+                evaluations["timesteps"],
+                evaluations["mean_lines"],
+                bounds=(evaluations["lower"], evaluations["upper"]),
+            )
+            for name in metrics.columns:
+                series = "speed/fps" if name == "fps" else name
+                if series == "speed/fps" or name.startswith("train/"):
+                    self._load(series, metrics["timesteps"], metrics[name])
+
     def note(
         self,
         level: str,
@@ -226,6 +282,28 @@ class MetricsHistory:
         for key, value in message["values"].items():
             if value is not None:
                 self._point(key, x, value)
+
+    def _load_with_mean(
+        self, name: str, x: pd.Series[Any], y: pd.Series[Any], recent: deque[float]
+    ) -> None:
+        self._load(f"episode/{name}", x, y)
+        mean = y.rolling(RUNNING_MEAN_EPISODES, min_periods=1).mean()
+        self._load(f"running/{name}", x, mean)
+        recent.extend(y.tail(RUNNING_MEAN_EPISODES).astype(float))
+
+    def _load(
+        self,
+        name: str,
+        x: pd.Series[Any],
+        y: pd.Series[Any],
+        bounds: tuple[pd.Series[Any], pd.Series[Any]] | None = None,
+    ) -> None:
+        lo, hi = bounds or (y, y)
+        points = np.array([x, lo, hi, y], np.float64)
+        points = points[:, np.isfinite(points[3])]
+        if points.shape[1]:
+            self._series[name] = Series(name)
+            self._series[name].load(self.seq, points)
 
     def _point(
         self,

@@ -144,6 +144,28 @@ class TrainingManager:
         self._tell_end()
         return False
 
+    def adopt(self, run: RunDirectory) -> bool:
+        """Take a run that another process has made for one's own; False while one runs.
+
+        `status` is how it ended. Go on with it by `start_training(…, resume=run)`.
+
+        Raises:
+            RunBusyError: a process still writes to its directory.
+        """
+        holder = run.holder()
+        if holder is not None:
+            raise RunBusyError(run.path, holder)
+        with self._lock:
+            if self.is_running():
+                return False
+            self._run = run
+            recorded = run.state()
+            if recorded.get("state") in TERMINAL:
+                self._finish(recorded["state"], recorded.get("reason"))
+            else:
+                self._finish("failed", "its training process ended without a word")
+            return True
+
     def stop_training(self, timeout: float = 10.0) -> bool:
         """Stop the run and wait for its end; return whether it has ended.
 

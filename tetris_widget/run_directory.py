@@ -97,9 +97,21 @@ class RunDirectory:
         return [cls(path.parent) for path in sorted(found, reverse=True)]
 
     @classmethod
-    def latest(cls, parent: str | Path = "runs") -> RunDirectory | None:
-        """Return the newest run below a directory, if there is one."""
-        return next(iter(cls.runs(parent)), None)
+    def latest(cls, parent: str | Path = "runs") -> RunDirectory:
+        """Return the run below `parent` that something happened in last.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        found = list(Path(parent).expanduser().glob("*/config.json"))
+        if not found:
+            raise FileNotFoundError(f"{parent}: there is no run in it")
+
+        def changed_at(path: Path) -> float:
+            state = path.with_name("run.json")
+            return (state if state.exists() else path).stat().st_mtime
+
+        return cls(max(found, key=changed_at).parent.absolute())
 
     def verify(self) -> list[str]:
         """Return a sentence for each file that is missing, torn or damaged."""
@@ -374,6 +386,7 @@ class RunDirectory:
             lambda row, header: int(row[header.index("timesteps")]) > timesteps,
             to,
         )
+        _end_line(self.journal_file)
         for path in self.checkpoints():
             if path > self.checkpoint_file(timesteps):
                 to.mkdir(parents=True, exist_ok=True)
@@ -532,6 +545,17 @@ def _sync_directory(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _end_line(path: Path) -> None:
+    """Let what is written next begin a line; a killed writer may have left half."""
+    if path.exists():
+        with path.open("r+b") as file:
+            if not file.seek(0, os.SEEK_END):
+                return
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
 
 
 def _cut(

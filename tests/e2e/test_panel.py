@@ -8,7 +8,7 @@ import time
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import PANEL, Notebook
+from tests.e2e.lab import PANEL, Notebook
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -84,6 +84,39 @@ def test_start_watch_pause_steer_resume_stop_and_start_again(
     notebook.wait_for(lambda: 0 < notebook.timesteps < still[0])
 
 
+def test_charts_end_at_the_present_and_zoom_together(notebook: Notebook) -> None:
+    started(notebook, "total_timesteps=100_000_000")
+    charts = notebook.panel.locator("[data-timesteps]")
+    expect(charts).to_have_count(3)
+
+    def shown() -> set[tuple[int, int]]:
+        texts = [chart.get_attribute("data-timesteps") or "" for chart in charts.all()]
+        return {(int(a), int(b)) for a, b in (text.split("-") for text in texts)}
+
+    notebook.wait_for(lambda: notebook.timesteps > 50_000)
+    notebook.button("Pause").click()
+    notebook.expect_status("Paused", CLICK_SECONDS)
+    notebook.wait_for(lambda: shown() == {(0, notebook.timesteps)}, 5)
+
+    # Drag over the middle half of the first; double-click on the last.
+    plot = charts.first.locator(".u-over")
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    assert box
+    mouse, y = notebook.page.mouse, box["y"] + box["height"] / 2
+    mouse.move(box["x"] + box["width"] / 4, y)
+    mouse.down()
+    mouse.move(box["x"] + box["width"] * 3 / 4, y, steps=5)
+    mouse.up()
+    notebook.wait_for(lambda: len(shown()) == 1 and min(shown())[0] > 0, 5)
+    ((start, end),) = shown()
+    share = (end - start) / notebook.timesteps
+    assert 0.4 < share < 0.6
+    notebook.screenshot("zoomed")
+    charts.last.locator(".u-over").dblclick()
+    notebook.wait_for(lambda: shown() == {(0, notebook.timesteps)}, 5)
+
+
 def test_two_views_show_the_same_and_both_steer(notebook: Notebook) -> None:
     started(notebook, extra=("panel.display()",))
     views = notebook.page.get_by_label("Tetris training", exact=True)
@@ -146,6 +179,59 @@ def test_a_kernel_restart_is_said(notebook: Notebook) -> None:
         timeout=20_000
     )
     expect(notebook.button("Pause")).to_be_disabled()
+
+
+KILL = "import os; os.kill(panel._manager.get_status()['pid'], 9)"
+ATTACH = """
+from tetris_widget import TrainingPanel
+panel = TrainingPanel.attach()
+panel.display()
+"""
+
+
+def test_a_killed_worker_and_a_restarted_kernel_lose_nothing(
+    notebook: Notebook,
+) -> None:
+    started(notebook, "total_timesteps=100_000_000", extra=("",))
+    notebook.wait_for(lambda: notebook.timesteps > 20_000)
+    notebook.button("Pause").click()  # which takes a checkpoint
+    notebook.expect_status("Paused", CLICK_SECONDS)
+    checkpoints = "print(len(panel._need_run().checkpoints()))"
+    notebook.wait_for(lambda: notebook.execute(checkpoints).strip() != "0")
+    paused_at = notebook.timesteps
+    notebook.button("Resume").click()
+    notebook.wait_for(lambda: notebook.timesteps > paused_at + 5_000)
+
+    notebook.execute(KILL)
+    notebook.expect_status("Failed", 5)
+    expect(notebook.panel.get_by_text("SIGKILL").first).to_be_visible()
+    notebook.screenshot("killed")
+    notebook.button("Resume").click()
+    notebook.expect_status("Training", 60)
+    notebook.wait_for(lambda: notebook.timesteps > paused_at + 5_000, 60)
+    expect(notebook.panel.get_by_role("log")).to_contain_text("resumed at")
+
+    notebook.restart_kernel()
+    expect(notebook.panel.get_by_text("kernel was restarted")).to_be_visible(
+        timeout=20_000
+    )
+    notebook.wait_for_kernel()
+    notebook.set_source(0, ATTACH)
+    notebook.run_cell(0)
+    notebook.expect_status("Stopped", 60)
+    notebook.wait_for(lambda: notebook.timesteps > paused_at)
+    stopped_at = notebook.timesteps
+    notebook.screenshot("attached")
+    notebook.button("Resume").click()
+    notebook.expect_status("Training", 60)
+    notebook.wait_for(lambda: notebook.timesteps > stopped_at)
+    notebook.button("Stop").click()
+    notebook.expect_status("Stopped", 10)
+    notebook.screenshot("resumed")
+    counted = notebook.execute(
+        "e = panel.episodes['episode'].tolist(); print(e == list(range(1, len(e) + 1)))"
+    )
+    assert counted.strip() == "True"
 
 
 def test_narrow_and_dark(notebook: Notebook) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import Notebook
+from tests.e2e.lab import Notebook
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 

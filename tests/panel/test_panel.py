@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import subprocess
 import sys
 import time
@@ -164,6 +165,18 @@ def test_nothing_is_sent_when_nothing_happens(
     sent.clear()
     time.sleep(0.5)
     assert sent == []
+
+
+def test_the_snapshot_shows_the_board_as_it_stood(
+    panel: TrainingPanel, sent: list[dict[str, Any]]
+) -> None:
+    frame = {"cells": bytes(range(200)), "piece": 1, "next": [2], "lines": 3}
+    panel._on_message({"type": "board", "view": panel._view, "frames": [frame]})
+    wait_for(lambda: any(m["type"] == "update" and m["frames"] for m in sent))
+    panel._update_snapshot()
+    kept = panel.widget.snapshot["frame"]
+    assert kept == {**frame, "cells": list(range(200))}
+    json.dumps(panel.widget.snapshot)
 
 
 def test_at_most_thirty_messages_a_second(

@@ -80,6 +80,20 @@ def test_it_learns_evaluates_plays_saves_and_loads(
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "maskable_ppo", "dqn", "a2c"])
+def test_a_saved_model_goes_on_with_torchs_own_optimizer(
+    algorithm: str, tmp_path: Path
+) -> None:
+    config, model, _ = make(algorithm=algorithm, observation="board", policy="mlp")
+    model.learn(1_200 if algorithm == "dqn" else 128)
+    save_model(model, tmp_path / "model.zip", {})
+    loaded: Any = load_model(tmp_path / "model.zip", config)
+    optimizer, stock = model.policy.optimizer, loaded.policy.optimizer
+    assert type(stock) is torch.optim.Adam
+    assert optimizer.defaults == stock.defaults
+    assert optimizer.state_dict()["param_groups"] == stock.state_dict()["param_groups"]
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "maskable_ppo", "dqn", "a2c"])
 def test_afterstate_policies_only_choose_legal_placements(algorithm: str) -> None:
     _, model, env = make(algorithm=algorithm)
     observations = env.reset()

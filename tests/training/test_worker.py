@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -123,6 +124,9 @@ def test_a_run_that_reaches_its_timesteps_is_finished(
     assert manager.start_training(config.replace(total_timesteps=2_000))
     assert manager.wait(60)
     assert manager.status == "finished"
+    loading = listener.of_type("status")[0]
+    assert loading["state"] == "starting"
+    assert "torch" in loading["detail"]
 
 
 def test_the_default_config_makes_a_best_model_that_plain_sb3_loads(
@@ -156,7 +160,9 @@ def test_sigkill_is_told_and_episodes_are_kept(
     assert told <= set(run.episodes()["episode"])
 
 
+@pytest.mark.parametrize("package", ["numba", "torch"])
 def test_an_error_in_the_run_is_told_with_its_traceback(
+    package: str,
     manager: TrainingManager,
     listener: Listener,
     config: TrainingConfig,
@@ -164,19 +170,20 @@ def test_an_error_in_the_run_is_told_with_its_traceback(
     tmp_path: Path,
 ) -> None:
     # A package that cannot be imported, found before the real one.
-    broken = tmp_path / "broken" / "numba"
+    broken = tmp_path / "broken" / package
     broken.mkdir(parents=True)
-    (broken / "__init__.py").write_text("raise ImportError('numba is broken')")
+    (broken / "__init__.py").write_text(f"raise ImportError('{package} is broken')")
     monkeypatch.setenv("PYTHONPATH", f"{broken.parent}{os.pathsep}{Path.cwd()}")
     monkeypatch.syspath_prepend(str(broken.parent))
     assert manager.start_training(config)
     assert manager.wait(60)
     assert manager.status == "failed"
-    assert manager.get_status()["reason"] == "ImportError: numba is broken"
+    assert manager.get_status()["reason"] == f"ImportError: {package} is broken"
     wait_for(lambda: listener.of_type("error"))
     assert "__init__.py" in listener.of_type("error")[0]["traceback"]
     run = RunDirectory(manager.get_status()["run_dir"])
-    assert "numba is broken" in run.log_file.read_text()
+    assert [entry["type"] for entry in run.journal()][-2:] == ["error", "status"]
+    assert f"{package} is broken" in run.log_file.read_text()
 
 
 def test_a_warm_process_starts_at_once(
@@ -189,6 +196,64 @@ def test_a_warm_process_starts_at_once(
     assert time.monotonic() - before < 5
     details = [m["detail"] for m in listener.of_type("status")]
     assert "compiling the game" in details
+
+
+# Runs a worker in its own process, and tells what it has loaded by the end.
+TELLING_WORKER = """
+import json, multiprocessing, os, sys, threading
+from pathlib import Path
+from tetris_widget.ipc import BatchQueue, SharedEvent
+from tetris_widget.training.worker import Worker
+
+context = multiprocessing.get_context("spawn")
+messages = BatchQueue(context)
+events = SharedEvent(context, is_set=True), SharedEvent(context)
+worker = Worker(messages, BatchQueue(context, maxsize=0), *events)
+def read():
+    while True:
+        messages.get()
+threading.Thread(target=read, daemon=True).start()
+code = worker.main(json.loads(sys.argv[1]))
+# Not `ru_maxrss`: a new process begins with its parent's.
+status = Path("/proc/self/status").read_text()
+kilobytes = int(status.split("VmHWM:")[1].split()[0])
+Path(sys.argv[2]).write_text(json.dumps([sorted(sys.modules), kilobytes]))
+
+"""
+# What a run has no use for: compilers, tables, plots, the notebook's side.
+UNWANTED = {
+    "torch._dynamo",
+    "torch._inductor",
+    "sympy",
+    "pandas",
+    "matplotlib",
+    "torch.utils.tensorboard",
+    "IPython",
+    "ipywidgets",
+    "anywidget",
+}
+# 450 MB is the goal for the default configuration; the first run on a machine, which
+# compiles the game, needs more.
+MAX_KILOBYTES = 1.3 * 450_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted as on Linux")
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
+def test_a_run_loads_no_more_than_it_needs(algorithm: str, tmp_path: Path) -> None:
+    config = TrainingConfig(
+        algorithm=algorithm, total_timesteps=10_000, run_dir=str(tmp_path)
+    )
+    run = RunDirectory.create(config)
+    job = {"config": config.to_dict(), "run_path": str(run.path)}
+    told = tmp_path / "told.json"
+    arguments = [sys.executable, "-c", TELLING_WORKER, json.dumps(job), str(told)]
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    subprocess.run(arguments, check=True, env=environment)
+    loaded, kilobytes = json.loads(told.read_text())
+    assert run.state()["state"] == "finished"
+    assert "torch" in loaded
+    assert not UNWANTED & set(loaded)
+    assert kilobytes < MAX_KILOBYTES
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])

@@ -5,10 +5,15 @@ Owns colours. Deliberately doesn't know the rules.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tetris_widget.game.pieces import cells as cells_of
+
+if TYPE_CHECKING:
+    from tetris_widget.game.guideline import View
 
 CELL_PIXELS = 16
 # Empty, then the pieces 1 to 7, as in the panel.
@@ -26,6 +31,8 @@ COLOURS = np.array(
     np.uint8,
 )
 _GRID = np.array((225, 228, 232), np.uint8)
+# Cells of what stands beside a board: hold on top, then the pieces to come.
+_SIDE_COLUMNS, _SLOT_ROWS = 5, 3
 
 
 def to_rgb(cells: NDArray[Any]) -> NDArray[np.uint8]:
@@ -41,6 +48,65 @@ def to_ansi(cells: NDArray[Any]) -> str:
     """Return cells (rows, columns) as coloured text, two characters a cell."""
     rows = ["│" + "".join(_ansi_cell(int(c)) for c in row) + "│" for row in cells]
     return "\n".join([*rows, "└" + "──" * cells.shape[1] + "┘"])
+
+
+def view_to_rgb(view: View) -> NDArray[np.uint8]:
+    """Return a picture of a game under guideline rules, without text.
+
+    The board, the ghost in a paler colour, and at the right the held piece above the
+    pieces to come: (max(rows, 3 × (1 + previews)) × 16, (columns + 5) × 16, 3).
+    """
+    rows, columns = view.board.shape
+    board = to_rgb(_with_piece(view))
+    ghost = (COLOURS[view.kind].astype(np.uint16) + 3 * COLOURS[0]) // 4
+    for row, column in set(view.ghost) - set(view.piece):
+        top, left = row * CELL_PIXELS, column * CELL_PIXELS
+        board[top + 1 : top + CELL_PIXELS, left + 1 : left + CELL_PIXELS] = ghost
+    side = _side(view)
+    height = max(rows, len(side)) * CELL_PIXELS
+    width = (columns + _SIDE_COLUMNS) * CELL_PIXELS
+    picture = np.empty((height, width, 3), np.uint8)
+    picture[:] = COLOURS[0]
+    picture[: len(board), : board.shape[1]] = board
+    drawn = COLOURS[side].repeat(CELL_PIXELS, 0).repeat(CELL_PIXELS, 1)
+    picture[: len(drawn), board.shape[1] :] = drawn
+    return picture
+
+
+def view_to_ansi(view: View) -> str:
+    """Return a game under guideline rules as coloured text, the ghost as `[]`."""
+    rows = [[_ansi_cell(int(c)) for c in row] for row in _with_piece(view)]
+    for row, column in set(view.ghost) - set(view.piece):
+        rows[row][column] = "[]"
+    columns = view.board.shape[1]
+    lines = ["│" + "".join(row) + "│" for row in rows] + ["└" + "──" * columns + "┘"]
+    side = [
+        "".join("  " if not c else _ansi_cell(c) for c in row) for row in _side(view)
+    ]
+    blank = " " * (2 * columns + 2)
+    lines += [blank] * (len(side) - len(lines))
+    text = [f"{a}{b}" for a, b in zip(lines, side, strict=False)] + lines[len(side) :]
+    over = ", over" if view.over else ""
+    score = f"{view.score:,} points, {view.lines:,} lines, level {view.level}{over}"
+    return "\n".join([*text, score])
+
+
+def _with_piece(view: View) -> NDArray[np.uint8]:
+    board = view.board.copy()
+    for cell in view.piece:
+        board[cell] = view.kind
+    return board
+
+
+def _side(view: View) -> NDArray[np.uint8]:
+    """The held piece, or an empty slot, and the pieces to come, one below another."""
+    slots = [view.hold, *view.next]
+    side = np.zeros((_SLOT_ROWS * len(slots), _SIDE_COLUMNS), np.uint8)
+    for slot, piece in enumerate(slots):
+        if piece:
+            for row, column in cells_of(piece, 0):
+                side[slot * _SLOT_ROWS + row, 1 + column] = piece
+    return side
 
 
 def _ansi_cell(piece: int) -> str:

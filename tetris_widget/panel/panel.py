@@ -10,7 +10,8 @@ import asyncio
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tetris_widget.config import (
     TrainingConfig,
@@ -21,7 +22,11 @@ from tetris_widget.config import (
 from tetris_widget.history import MetricsHistory
 from tetris_widget.manager import TERMINAL, TrainingManager
 from tetris_widget.panel.widget import TrainingWidget, pack_series
-from tetris_widget.run_directory import RunDirectory
+from tetris_widget.run_directory import (
+    RunBusyError,
+    RunDirectory,
+    without_superseded,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
 
 Message = dict[str, Any]
+# Episodes, metrics and evaluations.
+Tables: TypeAlias = "tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]"
 
 PUSH_SECONDS = 0.1
 # Boards kept for the next push: a second of the fastest watching.
@@ -36,6 +43,8 @@ MAX_FRAMES = 60
 SNAPSHOT_POINTS = 500
 SNAPSHOT_MESSAGES = 20
 VIEWS = ("headless", "watch", "step")
+# A training process whose kernel has ended leaves within five seconds.
+LEAVE_SECONDS = 8.0
 
 
 class NoModelError(FileNotFoundError):
@@ -58,11 +67,15 @@ class TrainingPanel:
         self._lock = threading.RLock()
         self._history = MetricsHistory()
         self._frames: deque[Message] = deque(maxlen=MAX_FRAMES)
+        self._last_frame: Message | None = None
         self._view: str = self.config.view
         self._speed = self.config.speed
         self._detail: str | None = None
         self._figures: Message = {}
         self._run: RunDirectory | None = None
+        self._can_resume = False
+        self._resumed_at: list[int] = []
+        self._asked_timesteps = self.config.total_timesteps
         self._best_path: str | None = None
         self._sent = 0
         self._sent_status: Message = {}
@@ -77,6 +90,73 @@ class TrainingPanel:
             target=_pump, args=(self,), name="panel-pump", daemon=True
         )
         self._pump.start()
+
+    @classmethod
+    def attach(cls, run_dir: str | Path | None = None) -> TrainingPanel:
+        """Return a panel that shows a run from its directory, and can resume it.
+
+        Args:
+            run_dir: the run's directory; None: the latest one in `runs`.
+
+        Raises:
+            FileNotFoundError: there is no run.
+            ConfigError: it is not the directory of a run.
+            RunBusyError: a process still writes to it after some seconds, in which
+                one whose kernel has ended leaves.
+        """
+        run = RunDirectory.latest() if run_dir is None else RunDirectory(run_dir)
+        panel = cls(run.config())
+        try:
+            panel._adopt(run)
+        except BaseException:
+            panel.close()
+            raise
+        return panel
+
+    def _adopt(self, run: RunDirectory) -> None:
+        deadline = time.monotonic() + LEAVE_SECONDS
+        while True:
+            try:
+                self._manager.adopt(run)
+                break
+            except RunBusyError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(PUSH_SECONDS)
+        with self._lock:
+            self._run = run
+            for entry in without_superseded(run.journal()):
+                self._replay(entry)
+            self._load(_read_tables(run))
+            self._can_resume = bool(run.checkpoints())
+            if run.best_model_file.exists():
+                self._best_path = str(run.best_model_file)
+            self._update_snapshot()
+
+    def _replay(self, entry: Message) -> None:
+        """Take in an entry of the journal, as when it happened."""
+        kind = entry["type"]
+        if entry.get("timesteps") is not None:
+            self._figures["timesteps"] = entry["timesteps"]
+            self._figures["elapsed"] = entry["elapsed"]
+        if kind == "info":
+            self._on_info(entry)
+        elif kind == "error":
+            self._note_error(entry)
+        elif kind == "resume":
+            self._on_resume(entry)
+        elif kind == "status" and entry["state"] in TERMINAL:
+            self._note_end(entry)
+
+    def _load(self, tables: Tables) -> None:
+        """Show what was in the run directory's tables."""
+        self._history.load(*tables)
+        episodes = tables[0]
+        if len(episodes):
+            last = episodes.iloc[-1]
+            if last["timesteps"] > (self._figures.get("timesteps") or 0):
+                self._figures["timesteps"] = int(last["timesteps"])
+                self._figures["elapsed"] = float(last["seconds"])
 
     # Showing
 
@@ -119,24 +199,60 @@ class TrainingPanel:
             if self._manager.is_running():
                 self._history.note("info", "training runs already", self._elapsed())
                 return self._changed()
+            config = self.config.replace(
+                view=self._view,
+                speed=self._speed,
+                # Not the more that an earlier run was resumed with.
+                total_timesteps=self._asked_timesteps,
+            )
+            self.config = config
             self._history.clear()
-            self._frames.clear()
-            self._figures = {}
-            self._best_path = None
-            self._detail = None
-            config = self.config.replace(view=self._view, speed=self._speed)
+            self._forget()
             if self._manager.start_training(config):
                 self._run = RunDirectory(self._manager.get_status()["run_dir"])
                 self._history.note("info", f"started: {self._run.path}", 0.0)
             return self._changed()
 
+    def _forget(self) -> None:
+        """Begin to show another run."""
+        self._frames.clear()
+        self._last_frame = None
+        self._figures = {}
+        self._best_path = None
+        self._detail = None
+        self._resumed_at = []
+        self._can_resume = False
+
     def pause(self) -> None:
         """Pause, at the next step or optimizer step."""
         self._ask(self._manager.pause_training, "nothing to pause")
 
-    def resume(self) -> None:
-        """Go on after a pause."""
-        self._ask(self._manager.resume_training, "not paused")
+    def resume(self, **changes: Any) -> None:
+        """Go on after a pause, or with a run that has ended, from its last checkpoint.
+
+        A run that has finished goes on for as many timesteps again.
+
+        Args:
+            **changes: of the configuration, for a run that has ended: for example
+                `total_timesteps=5_000_000`.
+
+        Raises:
+            ConfigError: a run cannot be resumed with these changes.
+        """
+        with self._lock:
+            if self._manager.is_running() or not self._can_resume:
+                return self._ask(self._manager.resume_training, "nothing to resume")
+            run = self._need_run()
+            changes = {"view": self._view, "speed": self._speed, **changes}
+            if self._state() == "finished":
+                more = self._figures.get("timesteps", 0) + self._asked_timesteps
+                changes = {"total_timesteps": more, **changes}
+            config = run.config().for_resuming(changes)
+            self._can_resume = not self._manager.start_training(config, resume=run)
+            if not self._can_resume:
+                self.config = config
+                self._frames.clear()
+            return self._changed()
 
     def stop(self) -> None:
         """Stop the run, and return at once; what it learned is saved."""
@@ -261,8 +377,12 @@ class TrainingPanel:
     # From the training process (on the manager's thread)
 
     def _on_message(self, message: Message) -> None:
+        kind = message["type"]
+        tables = None
+        if kind == "resume" and self._run is not None:
+            # Before the lock is taken: a long run takes a second to read.
+            tables = _read_tables(self._run, message)
         with self._lock:
-            kind = message["type"]
             self._history.add(message)
             if kind == "board":
                 self._add_frames(message)
@@ -275,9 +395,11 @@ class TrainingPanel:
             elif kind == "info":
                 self._on_info(message)
             elif kind == "error":
-                self._history.note(
-                    "error", message["text"], message["elapsed"], message["traceback"]
-                )
+                self._note_error(message)
+            elif kind == "resume":
+                self._on_resume(message)
+                if tables is not None:
+                    self._load(tables)
         if kind in ("status", "error"):
             self._wake.set()
 
@@ -292,14 +414,31 @@ class TrainingPanel:
             self._figures["timesteps"] = message["timesteps"]
             self._figures["elapsed"] = message["elapsed"]
         if state in TERMINAL:
-            level = {"failed": "error", "finished": "good"}.get(state, "info")
-            reason = f": {message['reason']}" if message["reason"] else ""
-            self._history.note(level, f"{state}{reason}", self._elapsed())
+            self._note_end(message)
+            self._can_resume = self._run is not None and bool(self._run.checkpoints())
             if state != "failed":
                 # The next Start is instant too.
                 threading.Timer(PUSH_SECONDS, self._prepare).start()
         if state in (*TERMINAL, "paused"):
             self._update_snapshot()
+
+    def _note_end(self, message: Message) -> None:
+        state, reason = message["state"], message["reason"]
+        level = {"failed": "error", "finished": "good"}.get(state, "info")
+        text = f"{state}: {reason}" if reason else state
+        self._history.note(level, text, self._elapsed())
+
+    def _note_error(self, message: Message) -> None:
+        self._history.note(
+            "error", message["text"], message["elapsed"], message["traceback"]
+        )
+
+    def _on_resume(self, message: Message) -> None:
+        timesteps = message["timesteps"]
+        self._resumed_at.append(timesteps)
+        self._figures |= {"timesteps": timesteps, "elapsed": message["elapsed"]}
+        text = f"resumed at {timesteps:,} timesteps, from {message['checkpoint']}"
+        self._history.note("info", text, message["elapsed"])
 
     def _on_info(self, message: Message) -> None:
         kind = message["kind"]
@@ -406,6 +545,8 @@ class TrainingPanel:
             "best_path": self._best_path,
             "rows": self.config.rows,
             "columns": self.config.columns,
+            "can_resume": self._can_resume,
+            "resumed_at": list(self._resumed_at),
         }
 
     def _state(self) -> str:
@@ -424,11 +565,15 @@ class TrainingPanel:
             thinned = columns[:, :: max(1, -(-columns.shape[1] // SNAPSHOT_POINTS))]
             series[name] = thinned.tolist()
         _, _, notes = self._history.since(0)
-        self.widget.snapshot = {
+        snapshot: Message = {
             "status": self._status(),
             "series": series,
             "messages": notes[-SNAPSHOT_MESSAGES:],
         }
+        if self._last_frame is not None:
+            cells = list(self._last_frame["cells"])
+            snapshot["frame"] = {**self._last_frame, "cells": cells}
+        self.widget.snapshot = snapshot
 
     def _ask(self, action: Any, otherwise: str) -> None:
         with self._lock:
@@ -446,6 +591,21 @@ class TrainingPanel:
         if self._run is None:
             raise NoModelError("no run yet: call start() or press Start")
         return self._run
+
+
+def _read_tables(run: RunDirectory, resume: Message | None = None) -> Tables:
+    """Read a run's tables; up to the checkpoint only that it was resumed from."""
+    episodes, metrics = run.episodes(), run.metrics()
+    evaluations = run.evaluations()
+    if resume is None:
+        return episodes, metrics, evaluations
+    # What came after is on its way as messages already.
+    last = resume["timesteps"]
+    return (
+        episodes[episodes["episode"] <= resume["episode"]],
+        metrics[metrics["timesteps"] <= last],
+        evaluations[evaluations["timesteps"] <= last],
+    )
 
 
 def _pump(panel: TrainingPanel) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import queue
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,9 +32,6 @@ MAX_EPISODES_KEPT = 20_000
 # Timesteps per second are measured over the last four to five of these.
 FPS_SLICE_SECONDS = 0.5
 FPS_SLICES = 5
-# Both must fit into one message (`ipc.MAX_MESSAGE_BYTES`); worker.log has the rest.
-MAX_SENTENCE = 400
-MAX_TRACEBACK = 1_200
 
 
 class StopTraining(BaseException):
@@ -130,6 +126,8 @@ class WebMetricsCallback(BaseCallback):
     @property
     def elapsed(self) -> float:
         """Seconds since the training began, without pauses."""
+        if not self._started_at:
+            return 0.0
         return time.perf_counter() - self._started_at - self._paused_seconds
 
     def get_state(self) -> Message:
@@ -416,7 +414,7 @@ class WebMetricsCallback(BaseCallback):
             {
                 "type": type_,
                 "timesteps": self.num_timesteps,
-                "elapsed": self.elapsed if self._started_at else 0.0,
+                "elapsed": self.elapsed,
                 **fields,
             }
         )
@@ -441,13 +439,6 @@ class _LatestMetrics(KVWriter):
 
     def close(self) -> None:
         """Nothing is open."""
-
-
-def describe_error(error: BaseException) -> tuple[str, str]:
-    """Return one sentence about an error, and the end of its traceback."""
-    sentence = f"{type(error).__name__}: {error}".split("\n")[0]
-    excerpt = "".join(traceback.format_exception(error))
-    return sentence[:MAX_SENTENCE], excerpt[-MAX_TRACEBACK:]
 
 
 def _optimizers(policy: Any) -> list[torch.optim.Optimizer]:

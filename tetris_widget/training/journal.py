@@ -1,7 +1,8 @@
 """Writes what happens in a run to its directory, before anybody is told.
 
 Owns the open files. A disk that is full or gone never stops the training: it is
-reported once, and again when writing works again. Deliberately doesn't know how the
+reported once, and again when writing works again, with how many of the lines that had
+to wait are lost. Deliberately doesn't know how the
 messages travel, nor how they are read back (`run_directory`).
 """
 
@@ -12,15 +13,19 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
-
-from stable_baselines3.common.logger import CSVOutputFormat
+from typing import TYPE_CHECKING, Any
 
 from tetris_widget.run_directory import EPISODE_COLUMNS, RunDirectory, to_json
+
+if TYPE_CHECKING:
+    from tetris_widget.training.progress import ProgressFile
 
 Message = dict[str, Any]
 JOURNALLED = ("status", "info", "error", "evaluation", "command", "resume")
 PROGRESS_SECONDS = 1.0
+# Lines of each file that wait for a disk to take them; older ones are lost then.
+MAX_UNWRITTEN = 20_000
+NEWLINE = ord("\n")
 
 
 class Journal:
@@ -34,25 +39,35 @@ class Journal:
     def __init__(self, run: RunDirectory, warn: Callable[[str], None]) -> None:
         self._run = run
         self._warn = warn
-        self._files: dict[Path, IO[str]] = {}
-        self._progress: _ProgressFile | None = None
+        self._files: dict[Path, int] = {}
+        self._progress: ProgressFile | None = None
         self._progress_due = 0.0
         self._failed = False
-        # Lines that a full disk refused, kept until it takes them again.
-        self._unwritten: dict[Path, list[str]] = {}
+        # What a full disk refused, kept until it takes it again.
+        self._unwritten: dict[Path, bytearray] = {}
+        self._torn: dict[Path, bool] = {}
+        self._lost = 0
 
     def write(self, messages: Sequence[Message]) -> None:
         """Append the messages, and hand them to the operating system."""
         episodes = [_episode_row(m) for m in messages if m["type"] == "episode"]
         events = [to_json(m) + "\n" for m in messages if m["type"] in JOURNALLED]
+        metrics = [m for m in messages if m["type"] == "metrics"]
+        failure: OSError | None = None
+        # Each, also when the one before fails.
+        for path, lines, header in (
+            (self._run.monitor_file, episodes, _monitor_header()),
+            (self._run.journal_file, events, ""),
+        ):
+            try:
+                self._append(path, lines, header)
+            except OSError as error:
+                failure = error
         try:
-            self._append(self._run.monitor_file, episodes, _monitor_header())
-            self._append(self._run.journal_file, events, "")
-            self._write_progress([m for m in messages if m["type"] == "metrics"])
+            self._write_progress(metrics)
         except OSError as error:
-            self._report(error)
-        else:
-            self._report(None)
+            failure = error
+        self._report(failure)
 
     def sync(self) -> None:
         """Make what was written survive a power cut.
@@ -60,42 +75,59 @@ class Journal:
         Raises:
             OSError: something could not be written yet.
         """
-        if self._unwritten:
+        if any(self._unwritten.values()):
             raise OSError(errno.EIO, f"{self._run.path} cannot be written")
-        for file in self._files.values():
-            os.fsync(file.fileno())
+        for descriptor in self._files.values():
+            os.fsync(descriptor)
 
     def close(self) -> None:
         """Close the files."""
-        for file in self._files.values():
-            try:
-                file.close()
-            except OSError as error:
-                self._report(error)
+        for descriptor in self._files.values():
+            os.close(descriptor)
         self._files.clear()
         if self._progress is not None:
             self._progress.close()
             self._progress = None
 
     def _append(self, path: Path, lines: list[str], header: str) -> None:
-        pending = self._unwritten.pop(path, []) + lines
+        pending = self._unwritten.setdefault(path, bytearray())
+        pending += "".join(lines).encode()
         if not pending:
             return
         try:
-            file = self._files.get(path)
-            if file is None or not path.exists():
-                is_new = not path.exists() or not path.stat().st_size
-                # Unbuffered below the text layer: a failed flush must not leave half
-                # of the lines to be written a second time.
-                file = self._files[path] = path.open("a", encoding="utf-8")
-                if is_new and header:
-                    file.write(header)
-            file.write("".join(pending))
-            file.flush()
+            if path not in self._files or not path.exists():
+                self._open(path, header)
+            self._write(path, pending)
         except OSError:
-            self._files.pop(path, None)
-            self._unwritten[path] = pending
+            self._bound(path)
             raise
+
+    def _write(self, path: Path, pending: bytearray) -> None:
+        while pending:
+            # Unbuffered: what a full disk took half of must not be written twice.
+            written = os.write(self._files[path], pending)
+            self._torn[path] = pending[written - 1] != NEWLINE
+            del pending[:written]
+
+    def _open(self, path: Path, header: str) -> None:
+        if path in self._files:  # of a file that somebody deleted
+            os.close(self._files.pop(path))
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        if not os.fstat(file).st_size and os.write(file, header.encode()) < len(header):
+            os.ftruncate(file, 0)
+            os.close(file)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._files[path] = file
+
+    def _bound(self, path: Path) -> None:
+        """Give up the oldest of too many lines, but not the rest of a torn one."""
+        lines = self._unwritten[path].splitlines(keepends=True)
+        excess = len(lines) - MAX_UNWRITTEN
+        if excess > 0:
+            first = int(self._torn.get(path, False))
+            del lines[first : first + excess]
+            self._unwritten[path] = bytearray().join(lines)
+            self._lost += excess
 
     def _write_progress(self, metrics: list[Message]) -> None:
         now = time.monotonic()
@@ -103,7 +135,10 @@ class Journal:
             return
         self._progress_due = now + PROGRESS_SECONDS
         if self._progress is None:
-            self._progress = _ProgressFile(self._run.progress_file)
+            # Not before: what fails to be imported is journalled, too.
+            from tetris_widget.training.progress import ProgressFile
+
+            self._progress = ProgressFile(self._run.progress_file)
         last = metrics[-1]
         row = {key: last[key] for key in ("timesteps", "elapsed", "fps", "episodes")}
         row |= last["values"]
@@ -113,21 +148,10 @@ class Journal:
         if error is not None and not self._failed:
             self._warn(f"could not save to {self._run.path}: {error.strerror or error}")
         if error is None and self._failed:
-            self._warn(f"saving to {self._run.path} works again")
+            lost = f"; {self._lost:,} lines are lost" if self._lost else ""
+            self._warn(f"saving to {self._run.path} works again{lost}")
+            self._lost = 0
         self._failed = error is not None
-
-
-class _ProgressFile(CSVOutputFormat):
-    """SB3's progress.csv, gone on with where there is one: SB3 would empty it."""
-
-    def __init__(self, path: Path) -> None:
-        path.touch()
-        self.file = path.open("r+", encoding="utf-8")
-        self.keys = self.file.readline().rstrip("\n").split(",")
-        self.keys = [key for key in self.keys if key]
-        self.separator = ","
-        self.quotechar = '"'
-        self.file.seek(0, os.SEEK_END)
 
 
 def _monitor_header() -> str:

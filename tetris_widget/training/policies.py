@@ -27,6 +27,7 @@ from torch import nn
 from torch.nn import functional
 
 from tetris_widget.config import TrainingConfig
+from tetris_widget.training.optimizer import Adam
 
 Tensor = torch.Tensor
 
@@ -39,6 +40,8 @@ MASKED = -1e8
 # A probability of about 1e-26: never drawn, and exp stays off its slow path.
 LOWEST_LOG_PROBABILITY = -60.0
 DQN_EXPLORATION_TIMESTEPS = 100_000
+# What SB3's actor-critic policies give to torch's Adam.
+ACTOR_CRITIC_EPSILON = 1e-5
 
 
 class Scorer(nn.Module):
@@ -321,6 +324,13 @@ class BoardExtractor(BaseFeaturesExtractor):
 def build_model(config: TrainingConfig, env: VecEnv) -> BaseAlgorithm:
     """Return the untrained model that a configuration describes."""
     torch.set_num_threads(config.torch_threads)
+    model = _build(config, env)
+    # A saved model asks for torch's own Adam, which the same state fits.
+    del model.policy_kwargs["optimizer_class"]
+    return model
+
+
+def _build(config: TrainingConfig, env: VecEnv) -> BaseAlgorithm:
     common: dict[str, Any] = {
         "env": env,
         "learning_rate": config.learning_rate,
@@ -410,11 +420,14 @@ def _build_dqn(config: TrainingConfig, common: dict[str, Any]) -> DQN:
 def _policy(
     config: TrainingConfig, afterstate_policy: Any, board_policy: str
 ) -> tuple[Any, dict[str, Any]]:
+    kwargs: dict[str, Any] = {"optimizer_class": Adam}
+    if config.algorithm != "dqn":
+        kwargs["optimizer_kwargs"] = {"eps": ACTOR_CRITIC_EPSILON}
     if config.observation == "afterstates":
-        return afterstate_policy, {"is_linear": config.policy == "linear"}
+        return afterstate_policy, kwargs | {"is_linear": config.policy == "linear"}
     if config.policy == "cnn":
-        return board_policy, {"features_extractor_class": BoardExtractor}
-    return board_policy, {}
+        kwargs["features_extractor_class"] = BoardExtractor
+    return board_policy, kwargs
 
 
 def _n_features(space: spaces.Space[Any]) -> int:

@@ -116,6 +116,14 @@ class TrainingSession:
         save = self._checkpointer.on_save_checkpoint
         self._callback.handlers["save_checkpoint"] = save
 
+    @property
+    def progress(self) -> dict[str, Any]:
+        """How far it is: `timesteps`, and `elapsed` seconds without pauses."""
+        return {
+            "timesteps": self._model.num_timesteps,
+            "elapsed": self._callback.elapsed,
+        }
+
     def train(self) -> str:
         """Train until the end or a stop; return `finished` or `stopped`."""
         left = self._config.total_timesteps

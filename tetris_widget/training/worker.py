@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import os
 import queue
 import signal
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
@@ -23,9 +25,11 @@ from typing import TYPE_CHECKING, Any
 from tetris_widget.config import TrainingConfig
 from tetris_widget.ipc import BatchQueue, SharedEvent
 from tetris_widget.run_directory import RunBusyError, RunDirectory
+from tetris_widget.training.journal import Journal
+from tetris_widget.training.outbox import Outbox
 
 if TYPE_CHECKING:
-    from tetris_widget.training.outbox import Outbox
+    from tetris_widget.training.session import TrainingSession
 
 Message = dict[str, Any]
 
@@ -35,6 +39,10 @@ DEADLINE_SECONDS = 5.0
 GOODBYE_SECONDS = 2.0
 MAX_LOG_BYTES = 10_000_000
 LOG_CHECK_SECONDS = 5.0
+
+# Both must fit into one message (`ipc.MAX_MESSAGE_BYTES`); worker.log has the rest.
+MAX_SENTENCE = 400
+MAX_TRACEBACK = 1_200
 
 
 class Worker:
@@ -55,6 +63,8 @@ class Worker:
         self._commands: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._reason: str | None = None
         self._outbox: Outbox | None = None
+        self._session: TrainingSession | None = None
+        self._is_loaded = False
         self._log = _Log()
 
     def main(self, job: Message) -> int:
@@ -65,7 +75,6 @@ class Worker:
         """
         self._isolate()
         if "warm" in job:
-            self._report("warming", detail="loading torch and Stable-Baselines3")
             try:
                 self._warm_up()
             except Exception as error:
@@ -113,7 +122,23 @@ class Worker:
         while True:
             self._commands.put(self._command_queue.get())
 
+    def _load(self, state: str) -> None:
+        """Import what a run needs, in `state`; that takes most of a cold start."""
+        if self._is_loaded:
+            return
+        self._report(state, detail="loading torch and Stable-Baselines3")
+        # Modules are no garbage: looking for some costs a seventh of the time here,
+        # and a tenth of a second every now and then in the run.
+        gc.disable()
+        try:
+            import tetris_widget.training.session  # noqa: F401
+        finally:
+            gc.freeze()
+            gc.enable()
+        self._is_loaded = True
+
     def _warm_up(self) -> None:
+        self._load("warming")
         from tetris_widget.training.policies import warm_up
 
         self._report("warming", detail="compiling the game")
@@ -141,16 +166,14 @@ class Worker:
     def _train(self, run: RunDirectory, job: Message) -> int:
         run.remove_leftovers()
         self._log.move_to(run)
-        from tetris_widget.training.journal import Journal
-
         self._outbox = self._new_outbox(run.run_id)
-        journal = Journal(run, self._warn)
-        self._outbox.journal = journal
-        self._report("starting", detail="building the environments and the model")
+        self._outbox.journal = Journal(run, self._warn)
         try:
+            self._load("starting")
+            self._report("starting", detail="building the environments and the model")
             from tetris_widget.training.session import TrainingSession
 
-            session = TrainingSession(
+            self._session = TrainingSession(
                 TrainingConfig(**job["config"]),
                 run,
                 self._outbox,
@@ -159,16 +182,14 @@ class Worker:
                 self._stop_event,
                 job.get("resume"),
             )
-            outcome = session.train()
+            outcome = self._session.train()
         except (Exception, KeyboardInterrupt, SystemExit) as error:
             return self._fail(error, run)
         self._end(run, outcome, self._reason)
         return 0
 
     def _fail(self, error: BaseException, run: RunDirectory | None) -> int:
-        from tetris_widget.training.callback import describe_error
-
-        sentence, excerpt = describe_error(error)
+        sentence, excerpt = _describe(error)
         print(excerpt, file=sys.stderr, flush=True)
         outbox = self._outbox or self._new_outbox(None)
         outbox.put(
@@ -176,20 +197,19 @@ class Worker:
                 "type": "error",
                 "text": sentence,
                 "traceback": excerpt,
-                "timesteps": None,
-                "elapsed": None,
+                **self._progress(),
             }
         )
         self._end(run, "failed", sentence)
         return 1
 
     def _end(self, run: RunDirectory | None, outcome: str, reason: str | None) -> None:
-        self._report(outcome, reason=reason)
         if run is not None:
             try:
-                run.write_state(outcome, reason=reason)
+                run.write_state(outcome, reason=reason, **self._progress())
             except OSError as error:
                 self._warn(f"could not write {run.state_file}: {error.strerror}")
+        self._report(outcome, reason=reason)
         if self._outbox is not None:
             self._outbox.close(GOODBYE_SECONDS)
 
@@ -201,7 +221,13 @@ class Worker:
             # Before torch is loaded there is nothing to batch, and nothing to lose.
             self._metrics_queue.put({**message, "run_id": None})
         else:
-            self._outbox.put({**message, "timesteps": None, "elapsed": None})
+            self._outbox.put({**message, **self._progress()})
+
+    def _progress(self) -> Message:
+        """Return `timesteps` and `elapsed`; None before there is a run."""
+        if self._session is None:
+            return {"timesteps": None, "elapsed": None}
+        return self._session.progress
 
     def _warn(self, text: str) -> None:
         if self._outbox is not None:
@@ -210,15 +236,20 @@ class Worker:
                     "type": "info",
                     "kind": "warning",
                     "text": text,
-                    "timesteps": None,
-                    "elapsed": None,
+                    **self._progress(),
                 }
             )
 
     def _new_outbox(self, run_id: str | None) -> Outbox:
-        from tetris_widget.training.outbox import Outbox
-
         return Outbox(self._metrics_queue, run_id, None)
+
+
+def _describe(error: BaseException) -> tuple[str, str]:
+    """Return one sentence about an error, and the end of its traceback."""
+    said = str(error).split("\n")[0]
+    sentence = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    excerpt = "".join(traceback.format_exception(error))
+    return sentence[:MAX_SENTENCE], excerpt[-MAX_TRACEBACK:]
 
 
 class _Log:

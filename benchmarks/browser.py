@@ -1,0 +1,201 @@
+"""What a person at the notebook waits for: measured in JupyterLab, in a real browser.
+
+Prints a table: Start to the first evaluation that is on screen, cold and warm; a click
+on Pause or Stop to the state that is shown, in every situation; messages a second; the
+time to redraw the charts with a million points behind them; the browser's heap.
+
+Run by `make bench`; about five minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser
+
+from benchmarks.training import p95
+from tests.e2e.lab import PANEL, Notebook, open_browser, open_notebook, serve_lab
+
+PRESSES = 20
+CHARTED_POINTS = 1_000_000
+COUNTED_SECONDS = 10
+
+SHOW = """
+from tetris_widget import TrainingPanel, TrainingConfig
+panel = TrainingPanel(TrainingConfig(total_timesteps=1_000_000_000{options}))
+panel.display()
+"""
+# Most of the time goes into gradient updates.
+UPDATING = ", n_epochs=60"
+BUSY_CELL = "import time; time.sleep(60)"
+
+# Milliseconds from a click until the page shows what is waited for.
+CLICK = """([name, pattern]) => new Promise((resolve, reject) => {
+  const panel = document.querySelector('[aria-label="Tetris training"]');
+  const shows = () => new RegExp(pattern).test(panel.textContent);
+  const button = [...panel.querySelectorAll('button')]
+    .find((one) => one.textContent === name);
+  const started = performance.now();
+  const timer = setTimeout(() => reject(`no ${pattern} after ${name}`), 60000);
+  const observer = new MutationObserver(() => {
+    if (!shows()) return;
+    observer.disconnect();
+    clearTimeout(timer);
+    resolve(performance.now() - started);
+  });
+  observer.observe(panel, { subtree: true, childList: true, characterData: true });
+  button.click();
+})"""
+# Milliseconds that each animation frame takes, with the drawing that it leaves to
+# microtasks.
+TIME_FRAMES = """
+  window.frameTimes = [];
+  const request = window.requestAnimationFrame.bind(window);
+  window.requestAnimationFrame = (callback) => request((time) => {
+    const started = performance.now();
+    callback(time);
+    queueMicrotask(() => frameTimes.push(performance.now() - started));
+  });
+"""
+# A million finished games, through the same door as those of a real run.
+FILL = """
+with panel._lock:
+    for i in range({points}):
+        panel._history.add(dict(type='episode', episode=i + 1, timesteps=30 * i,
+            reward=float(i % 97), lines=i % 97, length=30))
+    panel._figures['timesteps'] = 30 * {points}
+panel._changed()
+"""
+ADD = """
+with panel._lock:
+    i = panel._history.episodes
+    panel._history.add(dict(type='episode', episode=i + 1, timesteps=30 * i,
+        reward=1.0, lines=1, length=30))
+    panel._figures['timesteps'] = 30 * i
+panel._changed()
+"""
+
+
+def click(notebook: Notebook, name: str, pattern: str) -> float:
+    """Press a button; return the seconds until the panel's text has `pattern`."""
+    return float(notebook.page.evaluate(CLICK, [name, pattern])) / 1000
+
+
+def start_latencies(notebook: Notebook) -> tuple[float, list[float]]:
+    """Return seconds from Start to the first evaluation shown: cold, warm ones."""
+    notebook.open([SHOW.format(options="")])
+    notebook.page.wait_for_selector("[role=status]")
+    first = r"evaluation [\d,]+ \("
+    cold = click(notebook, "Start", first)
+    warm = []
+    for _ in range(5):
+        click(notebook, "Stop", "Stopped")
+        warm_up(notebook)
+        warm.append(click(notebook, "Start", first))
+    return cold, warm
+
+
+def warm_up(notebook: Notebook) -> None:
+    """Wait until the next training process is ready."""
+    ready = "print(panel._manager.get_status()['is_warm'], panel._detail)"
+    notebook.wait_for(lambda: "True None" in notebook.execute(ready), 60)
+
+
+def click_latencies(notebook: Notebook, options: str, busy: bool) -> dict[str, Any]:
+    """Return seconds from a click on Pause, Resume and Stop to the state shown."""
+    notebook.open([SHOW.format(options=options)])
+    notebook.expect_status("Idle")
+    found: dict[str, list[float]] = {"Pause": [], "Resume": [], "Stop": []}
+    for _ in range(4):
+        click(notebook, "Start", "Training")
+        notebook.page.wait_for_timeout(500)
+        if busy and not found["Stop"]:
+            notebook.page.evaluate(
+                "(code) => { PANEL.sessionContext.session.kernel"
+                ".requestExecute({code}); }".replace("PANEL", PANEL),
+                BUSY_CELL,
+            )
+        for _ in range(PRESSES // 4):
+            notebook.page.wait_for_timeout(130)
+            found["Pause"].append(click(notebook, "Pause", "Paused"))
+            notebook.page.wait_for_timeout(130)
+            found["Resume"].append(click(notebook, "Resume", "Training"))
+        found["Stop"].append(click(notebook, "Stop", "Stopped"))
+        notebook.page.wait_for_timeout(500)
+    click(notebook, "Start", "Training")
+    click(notebook, "Pause", "Paused")
+    found["Stop while paused"] = [click(notebook, "Stop", "Stopped")]
+    return found
+
+
+def messages_per_second(notebook: Notebook) -> float:
+    """Return how many messages a second the browser gets, watching at full speed."""
+    frames: list[float] = []
+
+    def listen(socket: Any) -> None:
+        socket.on("framereceived", lambda _: frames.append(0))
+
+    notebook.page.on("websocket", listen)
+    notebook.open([SHOW.format(options=", speed=1.0")])
+    notebook.expect_status("Idle")
+    notebook.button("Start").click()
+    notebook.expect_status("Training")
+    notebook.page.wait_for_timeout(2_000)
+    before = len(frames)
+    notebook.page.wait_for_timeout(1000 * COUNTED_SECONDS)
+    return (len(frames) - before) / COUNTED_SECONDS
+
+
+def redraws(notebook: Notebook) -> list[float]:
+    """Return seconds of the frames that redraw the charts, a million points behind."""
+    notebook.page.add_init_script(TIME_FRAMES)
+    notebook.open([SHOW.format(options="")])
+    notebook.expect_status("Idle")
+    notebook.execute(FILL.format(points=CHARTED_POINTS))
+    notebook.page.wait_for_timeout(1_500)
+    times = []
+    for _ in range(PRESSES):
+        notebook.page.evaluate("frameTimes.length = 0")
+        notebook.execute(ADD)
+        notebook.page.wait_for_timeout(300)
+        found = json.loads(notebook.page.evaluate("JSON.stringify(frameTimes)"))
+        times.append(max(found) / 1000)
+    return times
+
+
+def run(home: Path, browser: Browser) -> None:
+    """Measure everything and print the table."""
+    with serve_lab(home) as lab:
+        with open_notebook(lab, browser, "start") as notebook:
+            cold, warm = start_latencies(notebook)
+        print(f"Start to first evaluation, cold         {cold:.1f} s")
+        print(f"Start to first evaluation, warm         p95 {p95(warm):.0f} ms")
+        for name, options, busy in (
+            ("in a default run", "", False),
+            ("in gradient updates", UPDATING, False),
+            ("while a cell runs", "", True),
+        ):
+            with open_notebook(lab, browser, name) as notebook:
+                found = click_latencies(notebook, options, busy)
+            for button, values in found.items():
+                label = f"{button}, {name}"
+                print(f"{label:<39} p95 {p95(values):.0f} ms ({len(values)})")
+        with open_notebook(lab, browser, "messages") as notebook:
+            rate = messages_per_second(notebook)
+        print(f"messages a second                       {rate:.1f}")
+        with open_notebook(lab, browser, "redraw") as notebook:
+            times = redraws(notebook)
+        print(f"redraw, a million points behind         p95 {p95(times):.1f} ms")
+
+
+def main() -> None:
+    """Measure in one JupyterLab and one browser."""
+    with tempfile.TemporaryDirectory() as home, open_browser() as browser:
+        run(Path(home), browser)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""A run that ended, however it did, is shown again and goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tetris_widget import TrainingConfig, TrainingPanel
+from tetris_widget.config import ConfigError
+from tetris_widget.run_directory import RunBusyError
+
+pytestmark = pytest.mark.timeout(180)
+
+SMALL: dict[str, Any] = {
+    "rows": 10,
+    "columns": 6,
+    "n_envs": 4,
+    "n_steps": 32,
+    "batch_size": 128,
+    "total_timesteps": 1_000_000_000,
+    "evaluation_games": 4,
+    "evaluation_max_pieces": 100,
+}
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def panels() -> Iterator[ExitStack]:
+    """Closes every panel that enters it."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TrainingConfig:
+    return TrainingConfig(**SMALL, run_dir=str(tmp_path / "runs"))
+
+
+def train(panel: TrainingPanel, episodes: int = 100) -> None:
+    panel.start()
+    wait_for(lambda: panel._history.episodes >= episodes)
+
+
+def test_a_new_panel_shows_a_stopped_run_and_goes_on_with_it(
+    panels: ExitStack, config: TrainingConfig
+) -> None:
+    first = panels.enter_context(TrainingPanel(config))
+    assert not first._status()["can_resume"]
+    train(first)
+    first.stop()
+    wait_for(lambda: first.status == "Stopped")
+    wait_for(lambda: first._status()["can_resume"])
+    first.close()
+
+    second = panels.enter_context(TrainingPanel.attach(first.run_dir))
+    assert second.status == "Stopped"
+    assert second.config == first.config
+    names = set(second._history.names())
+    assert {"episode/lines", "running/lines", "evaluation/lines"} <= names
+    for name in ("episode/lines", "episode/reward", "running/lines"):
+        shown = second._history.series(name), first._history.series(name)
+        np.testing.assert_allclose(*shown)
+    status = second._status()
+    assert status["episodes"] == first._history.episodes
+    assert status["best_lines"] == first._history.best_lines
+    assert status["timesteps"] == first._status()["timesteps"]
+
+    second.resume()
+    wait_for(lambda: second._status()["resumed_at"])
+    (resumed_at,) = second._status()["resumed_at"]
+    assert 0 < resumed_at <= status["timesteps"]
+    wait_for(lambda: second._status()["timesteps"] > status["timesteps"] + 500)
+    second.stop()
+    wait_for(lambda: second.status == "Stopped")
+    numbers = second.episodes["episode"].tolist()
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert second.run_dir == first.run_dir
+    x = second._history.series("running/reward")[0]
+    assert (np.diff(x) >= 0).all()
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(
+    panels: ExitStack, config: TrainingConfig
+) -> None:
+    panel = panels.enter_context(TrainingPanel(config))
+    train(panel)
+    panel.pause()  # which takes a checkpoint
+    wait_for(lambda: panel.status == "Paused")
+    wait_for(lambda: panel._need_run().checkpoints())
+    before = panel._status()["timesteps"]
+    panel.resume()
+    wait_for(lambda: panel._status()["timesteps"] > before + 1_000)
+    os.kill(panel._manager.get_status()["pid"], signal.SIGKILL)
+    wait_for(lambda: panel.status == "Failed")
+    wait_for(lambda: panel._status()["can_resume"])
+    panel.resume()
+    wait_for(lambda: panel._status()["resumed_at"])
+    wait_for(lambda: panel.status == "Training")
+    wait_for(lambda: panel._status()["timesteps"] > before + 1_000)
+    panel.stop()
+    wait_for(lambda: panel.status == "Stopped")
+    told = panel._history.series("episode/lines")
+    assert told.shape[1] <= len(panel.episodes)
+    assert panel._history.episodes == len(panel.episodes)
+
+
+def test_a_finished_run_goes_on_for_as_long_again(
+    panels: ExitStack, config: TrainingConfig
+) -> None:
+    config = config.replace(total_timesteps=2_048)
+    panel = panels.enter_context(TrainingPanel(config))
+    panel.start()
+    wait_for(lambda: panel.status == "Finished")
+    wait_for(lambda: panel._status()["can_resume"])
+    panel.resume()
+    wait_for(lambda: panel.status == "Finished" and panel._status()["resumed_at"])
+    assert panel._status()["timesteps"] >= 4_096
+    assert panel._status()["total_timesteps"] == 4_096
+    wait_for(lambda: panel._status()["can_resume"])
+    with pytest.raises(ConfigError, match=r"gamma: 0\.5 is refused"):
+        panel.resume(gamma=0.5)
+    assert panel.status == "Finished"
+
+
+def test_a_run_in_use_is_refused_by_name(
+    panels: ExitStack, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tetris_widget.panel.panel.LEAVE_SECONDS", 0.3)
+    panel = panels.enter_context(TrainingPanel(config))
+    train(panel, episodes=1)
+    pid = panel._manager.get_status()["pid"]
+    with pytest.raises(RunBusyError, match=f"process {pid}"):
+        TrainingPanel.attach(panel.run_dir)
+
+
+def test_attaching_without_a_name_takes_the_latest_run(
+    panels: ExitStack,
+    config: TrainingConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no run"):
+        TrainingPanel.attach()
+    panel = panels.enter_context(TrainingPanel(config.replace(total_timesteps=256)))
+    panel.start()
+    wait_for(lambda: panel.status == "Finished")
+    latest = panels.enter_context(TrainingPanel.attach())
+    assert latest.run_dir == panel.run_dir
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"config\.json"):
+        TrainingPanel.attach(tmp_path)

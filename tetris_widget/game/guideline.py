@@ -1,0 +1,368 @@
+"""Many games under guideline rules: their arrays, and the keys that can be pressed.
+
+Owns the state of the games and nothing else; the rules are in `guideline_kernels`.
+Deliberately doesn't know rewards, observations in the sense of gymnasium, or who plays.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tetris_widget.game import guideline_kernels as kernels
+from tetris_widget.game import srs
+from tetris_widget.game.games import (
+    MAX_COLUMNS,
+    MAX_ROWS,
+    MIN_SIZE,
+    RANDOMIZERS,
+    _check,
+    _splitmix,
+)
+from tetris_widget.game.guideline_kernels import GAME, HIDDEN_ROWS, MAX_LEVEL, Rules
+from tetris_widget.game.pieces import MAX_ROTATIONS, N_PIECES
+
+# The number of a key is its place here.
+KEYS = ("none", "left", "right", "soft", "hard", "cw", "ccw", "hold")
+MAX_PREVIEWS = 6
+MIN_TICK, MAX_TICK = 0.001, 1.0
+State = dict[str, NDArray[Any]]
+
+
+class View(NamedTuple):
+    """What the player of a game sees; cells are 0 (empty) or pieces 1 to 7.
+
+    Attributes:
+        board: (rows, columns) uint8, top row first: the visible cells.
+        piece: (row, column) of the falling piece's visible cells; none when the game
+            is over.
+        ghost: (row, column) of those where it would land.
+        kind: the falling piece.
+        hold: the held piece; 0: none.
+        can_hold: whether hold may be used.
+        next: the pieces to come that are shown.
+        score, lines, level: so far.
+        over: whether the game is over.
+    """
+
+    board: NDArray[np.uint8]
+    piece: list[tuple[int, int]]
+    ghost: list[tuple[int, int]]
+    kind: int
+    hold: int
+    can_hold: bool
+    next: list[int]
+    score: int
+    lines: int
+    level: int
+    over: bool
+
+
+class GuidelineGames:
+    """`n` games on boards of the same size, one key each at a time.
+
+    A game that is over stays as it is until `begin`.
+
+    Args:
+        n: how many.
+        rows: visible ones, 4 to 28; 20 more are hidden above.
+        columns: 4 to 12.
+        previews: how many of the next pieces are shown, 0 to 6.
+        hold: whether there is hold.
+        randomizer: `bag` (7-bag, the guideline's), or `uniform`.
+        tick: seconds that pass with every key, 0.001 to 1.
+        level: at which games begin, 1 to 20.
+        seed: game `i` is the same as game 0 with seed `seed + i`; None: a new one each
+            time.
+
+    Attributes:
+        games: (n,) records of `guideline_kernels.GAME`; `games["score"]` is an array.
+        cells: (n, rows + 20, columns) uint8, top row first: which piece each cell came
+            from; 0 is empty. The falling piece isn't in it.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        rows: int = 20,
+        columns: int = 10,
+        *,
+        previews: int = 5,
+        hold: bool = True,
+        randomizer: str = "bag",
+        tick: float = 0.1,
+        level: int = 1,
+        seed: int | None = None,
+    ) -> None:
+        _check("n", n, 1, 2**31 - 1)
+        _check("rows", rows, MIN_SIZE, MAX_ROWS)
+        _check("columns", columns, MIN_SIZE, MAX_COLUMNS)
+        _check("previews", previews, 0, MAX_PREVIEWS)
+        _check("level", level, 1, MAX_LEVEL)
+        if not MIN_TICK <= tick <= MAX_TICK:
+            raise ValueError(f"tick: {tick!r}; allowed: {MIN_TICK} to {MAX_TICK} s")
+        if randomizer not in RANDOMIZERS:
+            allowed = ", ".join(RANDOMIZERS)
+            raise ValueError(f"randomizer: {randomizer!r}; allowed: {allowed}")
+        self.rows = rows
+        self.n_columns = columns
+        self.n_previews = previews
+        self.has_hold = bool(hold)
+        self.level = level
+        self.rules = Rules(
+            rows,
+            columns,
+            self.has_hold,
+            RANDOMIZERS[randomizer],
+            # Up, so that 60 sixtieths of a second are a second and not just under one.
+            math.ceil(tick * kernels.SECOND),
+            level,
+        )
+        self.n_keys = len(KEYS) if self.has_hold else len(KEYS) - 1
+        self.n_placements = MAX_ROTATIONS * columns * (rows + 1) + self.has_hold
+        size = 3 * rows * columns
+        self.planes_size = size
+        one_hot = 1 + previews + self.has_hold
+        self.observation_size = size + one_hot * N_PIECES + self.has_hold
+        self.games = np.zeros(n, GAME)
+        self.cells: NDArray[np.uint8] = np.zeros(
+            (n, rows + HIDDEN_ROWS, columns), np.uint8
+        )
+        self._all = np.arange(n)
+        self._scratch = np.zeros(self.n_placements, np.bool_)
+        self.seed(seed)
+        self.begin()
+
+    def __len__(self) -> int:
+        return len(self.games)
+
+    @property
+    def over(self) -> NDArray[np.bool_]:
+        """Which games are over: (n,) bool."""
+        return self.games["over"]
+
+    def levels(self) -> NDArray[np.int64]:
+        """Return the level of each game: (n,)."""
+        reached = 1 + self.games["lines"] // kernels.LINES_PER_LEVEL
+        return np.clip(reached, self.level, MAX_LEVEL)  # type: ignore[no-any-return]
+
+    def previews(self, game: int) -> list[int]:
+        """Return the next pieces of a game that are shown."""
+        record = self.games[game]
+        first = int(record["position"][0]) + 1
+        shown = record["queue"][0, first : first + self.n_previews]
+        return [int(piece) for piece in shown]
+
+    def seed(self, seed: int | None) -> None:
+        """Set the generators; the pieces already drawn stay until `begin`."""
+        if seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
+        words = [_splitmix(seed + game) for game in range(len(self))]
+        self.games["rng"][:, 0] = np.array(words, np.uint64)
+
+    def begin(self, which: NDArray[np.int64] | None = None) -> None:
+        """Begin games anew, all or those whose numbers are given; generators go on."""
+        which = self._all if which is None else which
+        kernels.begin_games(self.games, self.cells, which, self.rules)
+
+    # Keys
+
+    def step(self, keys: NDArray[np.int64]) -> None:
+        """Press a key in every game, and let a tick pass.
+
+        Args:
+            keys: (n,) integers, see KEYS. A key that is blocked does nothing.
+
+        Raises:
+            ValueError: a key is out of range; nothing is changed.
+        """
+        keys = self._checked(keys, "key", self.n_keys)
+        kernels.step(self.games, self.cells, keys, self.rules)
+
+    def mask_keys(self) -> NDArray[np.bool_]:
+        """Return which keys would do something: (n, keys) bool."""
+        out = np.zeros((len(self), self.n_keys), np.bool_)
+        kernels.mask_keys(self.games, self.rules, out)
+        return out
+
+    # Placements
+
+    def mask_placements(self) -> NDArray[np.bool_]:
+        """Return which placements keys can reach, time standing still.
+
+        Placement `(rotation × columns + column) × (rows + 1) + row` has the piece's
+        cells, in orientation `rotation` of `pieces.SHAPES`, leftmost in `column` and
+        lowest in `row`, the floor's being 0; in row `rows` it locks out. The last one,
+        if there is hold, is hold.
+
+        Returns:
+            (n, 4 × columns × (rows + 1) + hold) bool.
+        """
+        out = np.empty((len(self), self.n_placements), np.bool_)
+        kernels.mask_placements(self.games, self.rules, out)
+        return out
+
+    def reachable(self, game: int) -> NDArray[np.int64]:
+        """Return (k, 3): rotation, row, column of each placement in reach, in order."""
+        mask = self.mask_placements()[game]
+        last = self.n_placements - self.has_hold
+        place, row = np.divmod(np.flatnonzero(mask[:last]), self.rows + 1)
+        return np.stack([place // self.n_columns, row, place % self.n_columns], 1)
+
+    def place(self, placements: NDArray[np.int64]) -> None:
+        """Lock a piece in every game, or hold it; no time passes.
+
+        A placement of a T that a turn can end in counts as that turn.
+
+        Args:
+            placements: (n,) integers, see `mask_placements`. One that isn't in reach
+                stands for the next one that is.
+
+        Raises:
+            ValueError: a placement is out of range; nothing is changed.
+        """
+        actions = self._checked(placements, "placement", self.n_placements)
+        kernels.place(self.games, self.cells, actions, self.rules, self._scratch)
+
+    def _checked(
+        self, actions: NDArray[np.int64], name: str, n_actions: int
+    ) -> NDArray[np.int64]:
+        if actions.shape != (len(self),):
+            raise ValueError(f"{name}s: shape {actions.shape}; allowed: {(len(self),)}")
+        if actions.min() < 0 or actions.max() >= n_actions:
+            bad = int(actions[(actions < 0) | (actions >= n_actions)][0])
+            raise ValueError(f"{name}: {bad}; allowed: 0 to {n_actions - 1}")
+        return np.ascontiguousarray(actions, np.int64)
+
+    # Seeing
+
+    def observe(
+        self, out: NDArray[np.uint8], which: NDArray[np.int64] | None = None
+    ) -> None:
+        """Write what players see; see `guideline_kernels.observe`.
+
+        Args:
+            out: (n or len(which), observation_size) uint8.
+        """
+        which = self._all if which is None else which
+        kernels.observe(self.games, self.cells, which, self.rules, self.n_previews, out)
+
+    def view(self, game: int) -> View:
+        """Return what the player of a game sees."""
+        record = self.games[game]
+        kind, over = int(record["piece"]), bool(record["over"])
+        where = [int(record[name]) for name in ("facing", "x", "y")]
+        facing, x, y = where
+        piece, ghost = [], []
+        if not over:
+            distance = kernels.drop_distance(record["field"], kind, facing, x, y)
+            piece = self._cells_at(kind, facing, x, y)
+            ghost = self._cells_at(kind, facing, x, y - int(distance))
+        return View(
+            board=self.cells[game, HIDDEN_ROWS:].copy(),
+            piece=piece,
+            ghost=ghost,
+            kind=kind,
+            hold=int(record["hold"]),
+            can_hold=self.has_hold and bool(record["can_hold"]),
+            next=self.previews(game),
+            score=int(record["score"]),
+            lines=int(record["lines"]),
+            level=int(self.levels()[game]),
+            over=over,
+        )
+
+    def _cells_at(
+        self, piece: int, facing: int, x: int, y: int
+    ) -> list[tuple[int, int]]:
+        """Return (row from the top, column) of a piece's visible cells."""
+        return [
+            (self.rows - 1 - y - up, x + right)
+            for right, up in srs.CELLS[piece, facing].tolist()
+            if y + up < self.rows
+        ]
+
+    # State in and out
+
+    def get_state(self, game: int | None = None) -> State:
+        """Return a copy of all that the future of the games hangs on.
+
+        Args:
+            game: of this one alone.
+
+        Returns:
+            `games` and `cells` as in the attributes, generators included.
+        """
+        chosen = slice(None) if game is None else slice(game, game + 1)
+        return {
+            "games": self.games[chosen].copy(),
+            "cells": self.cells[chosen].copy(),
+        }
+
+    def set_state(self, state: State, game: int | None = None) -> None:
+        """Go on from a state that `get_state` gave, bit for bit.
+
+        Args:
+            game: set this one alone, from a state of one game.
+
+        Raises:
+            ValueError: it isn't a state of such games; nothing is changed.
+        """
+        chosen = slice(None) if game is None else slice(game, game + 1)
+        mine = {"games": self.games[chosen], "cells": self.cells[chosen]}
+        if not isinstance(state, dict) or set(state) != set(mine):
+            raise ValueError(
+                f"state: {state!r:.80}; allowed: a dict of games and cells"
+            )
+        for name, array in mine.items():
+            given = state[name]
+            if not isinstance(given, np.ndarray) or given.dtype != array.dtype:
+                kind = getattr(given, "dtype", type(given).__name__)
+                raise ValueError(f"state[{name!r}]: {kind}; allowed: {array.dtype}")
+            if given.shape != array.shape:
+                raise ValueError(
+                    f"state[{name!r}]: shape {given.shape}; allowed: {array.shape}"
+                )
+        self._check_records(state["games"], state["cells"])
+        for name, array in mine.items():
+            array[:] = state[name]
+
+    def _check_records(self, games: NDArray[Any], cells: NDArray[np.uint8]) -> None:
+        """Refuse what would send a kernel out of its arrays, or make no sense."""
+        bounds = {
+            "piece": (1, N_PIECES),
+            "hold": (0, N_PIECES),
+            "facing": (0, srs.FACINGS - 1),
+            "queue": (1, N_PIECES),
+            "position": (0, N_PIECES - 1),
+            "turned": (0, kernels.TURNED_BY_LAST_KICK),
+            "moves": (0, kernels.MAX_MOVES),
+            "combo": (-1, 2**62),
+            "rng": (1, 2**64 - 1),
+            **dict.fromkeys(("score", "lines", "pieces"), (0, 2**62)),
+            **dict.fromkeys(("fall_time", "lock_time"), (0, 2**62)),
+        }
+        for name, (low, high) in bounds.items():
+            values = games[name]
+            if values.min() < low or values.max() > high:
+                wrong = values[(values < low) | (values > high)][0]
+                raise ValueError(f"state: {name} {wrong}; allowed: {low} to {high}")
+        if cells.max() > N_PIECES:
+            raise ValueError(f"state: cell {cells.max()}; allowed: 0 to {N_PIECES}")
+        field = np.zeros(kernels.SPAN, np.int64)
+        kernels.empty_field(field, self.rules)
+        first, last = kernels.WALL, kernels.WALL + self.n_columns
+        height = self.rows + HIDDEN_ROWS
+        bits = np.int64(1) << (np.arange(height)[::-1, None] + kernels.FLOOR)
+        for number, (record, own) in enumerate(zip(games, cells, strict=True)):
+            full = field.copy()
+            full[first:last] |= ((own > 0) * bits).sum(0)
+            if not np.array_equal(full, record["field"]):
+                raise ValueError(f"state: game {number}: field and cells disagree")
+            where = [int(record[name]) for name in ("piece", "facing", "x", "y")]
+            is_near = -kernels.WALL <= where[2] < last and -2 <= where[3] < height
+            if not record["over"] and not (is_near and kernels.fits(full, *where)):
+                raise ValueError(f"state: game {number}: its piece is on full cells")

@@ -1,0 +1,865 @@
+"""The guideline rules, compiled: many games in one call, one key each.
+
+Owns falling, turning, locking, clearing, scoring and topping out, and what a game looks
+like as numbers. Deliberately doesn't know gymnasium, rewards, or what an action is
+worth.
+
+Rules, each with its source (TG: the Tetris Guideline of 2009 as quoted at
+harddrop.com/wiki/Tetris_Guideline and in programs that cite it; TW: tetris.wiki):
+
+- turning and spawning: see `srs`;
+- gravity: a row takes (0.8 - (level - 1) × 0.007)^(level - 1) seconds (TW, Marathon;
+  TG). The curve, and with it the level, ends at 20, where it is 20 rows in a frame;
+- extended placement lock down (TG): a piece that rests locks after 0.5 seconds; moving
+  or turning it starts these anew, 15 times, after which it locks at once where it
+  rests; falling below the lowest row that it has reached gives it 15 again;
+- hold once for each piece; the held piece comes back as it spawns (TG);
+- points (TW, Scoring, "recent guideline compatible games"): see CLEAR_POINTS; times
+  1.5 for a difficult clear (four lines, or a T-spin that clears) after another with no
+  easy clear between; 50 × combo; all clear; all times the level before the clear; 1 a
+  cell of soft drop, 2 a cell of hard drop;
+- levels: ten lines each (TW, Marathon, fixed goal): who starts at level 5 leaves it at
+  50 lines;
+- T-spins (TG; TW, T-Spin): the last thing that moved the piece was a turn, and three of
+  the four cells at its corners are full (walls and floor are). It is mini when one of
+  the two at its point is empty, unless that turn needed the fifth kick;
+- game over (TW, Top out): a piece spawns on full cells (block out), or locks entirely
+  above the visible rows (lock out). Twenty rows are hidden above; nothing gets higher.
+
+Time is counted in whole nanoseconds, so that no rounding adds up.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from tetris_widget.game.kernels import (
+    QUEUE_LENGTH,
+    fill,
+    height_of,
+    next_piece,
+    popcount,
+)
+from tetris_widget.game.pieces import HEIGHTS, N_PIECES, PIECE_NAMES
+from tetris_widget.game.srs import (
+    BOTTOMS,
+    BOX,
+    BOX_MASKS,
+    CELLS,
+    CLOCKWISE,
+    COUNTERCLOCKWISE,
+    FACINGS,
+    KICKS,
+    LEFTS,
+    LOWS,
+    N_CELLS,
+    N_KICKS,
+    ORIENTATIONS,
+    SIZES,
+)
+
+NONE, LEFT, RIGHT, SOFT, HARD, CW, CCW, HOLD = range(8)
+HIDDEN_ROWS = 20
+MAX_COLUMNS = 12
+# A board is one integer a column: FLOOR full bits, its rows, and full bits above; with
+# WALL full columns at either side. So far does a box reach out when it is tried.
+FLOOR = WALL = 4
+SPAN = MAX_COLUMNS + 2 * WALL
+FULL = (1 << 63) - 1
+
+SECOND = 1_000_000_000
+LOCK_TIME = SECOND // 2
+MAX_MOVES = 15
+MAX_LEVEL = 20
+LINES_PER_LEVEL = 10
+# Nanoseconds that a row takes, by level.
+ROW_TIMES = np.array(
+    [0]
+    + [
+        round(SECOND * (0.8 - (level - 1) * 0.007) ** (level - 1))
+        for level in range(1, MAX_LEVEL + 1)
+    ],
+    np.int64,
+)
+
+NO_SPIN, MINI_SPIN, FULL_SPIN = range(3)
+# Points by kind of spin and lines cleared.
+CLEAR_POINTS = np.array(
+    [[0, 100, 300, 500, 800], [100, 200, 400, 0, 0], [400, 800, 1200, 1600, 0]],
+    np.int64,
+)
+ALL_CLEAR_POINTS = np.array([0, 800, 1200, 1800, 2000], np.int64)
+BACK_TO_BACK_ALL_CLEAR_POINTS = 3200
+COMBO_POINTS = 50
+SOFT_POINTS, HARD_POINTS = 1, 2
+MAX_LINES = 4
+# What moved a piece last: anything else, a turn, a turn by the fifth kick.
+NOT_TURNED, TURNED, TURNED_BY_LAST_KICK = range(3)
+_T = PIECE_NAMES.index("T")
+_O = PIECE_NAMES.index("O")
+
+# One game. Fields with a shape (1, …) are what the kernels of `kernels` take as the
+# arrays of one game. All in one record: a call passes one address, not twenty arrays.
+GAME = np.dtype(
+    [
+        ("field", np.int64, (SPAN,)),
+        ("rng", np.uint64, (1,)),
+        ("position", np.int64, (1,)),
+        ("score", np.int64),
+        ("lines", np.int64),
+        ("pieces", np.int64),
+        ("combo", np.int64),  # consecutive clears less one; -1: none
+        ("fall_time", np.int64),
+        ("lock_time", np.int64),
+        ("queue", np.int8, (1, QUEUE_LENGTH)),
+        ("piece", np.int8),
+        ("facing", np.int8),
+        ("x", np.int8),  # of the left of the box
+        ("y", np.int8),  # of the bottom of the box, from the floor
+        ("hold", np.int8),  # 0: nothing
+        ("can_hold", np.bool_),
+        ("lowest", np.int8),
+        ("moves", np.int8),  # while it rests, since it reached its lowest row
+        ("has_landed", np.bool_),
+        ("turned", np.int8),
+        ("is_back_to_back", np.bool_),
+        ("over", np.bool_),
+        # What the last step did.
+        ("gained", np.int64),  # points
+        ("cleared", np.int8),
+        ("spin", np.int8),
+        ("is_all_clear", np.bool_),
+        ("locked", np.int8),  # the piece that locked, 0: none; and where
+        ("locked_facing", np.int8),
+        ("locked_x", np.int8),
+        ("locked_y", np.int8),
+    ],
+    align=True,
+)
+
+
+class Rules(NamedTuple):
+    """What does not change in a game."""
+
+    rows: int
+    columns: int
+    has_hold: bool
+    randomizer: int
+    tick: int  # nanoseconds
+    level: int
+
+
+# Where a piece fits
+
+
+@njit(cache=True)
+def fits(field, piece, facing, x, y):
+    """Return whether a piece is inside the walls and on empty cells."""
+    shift = y + FLOOR
+    hit = np.int64(0)
+    for j in range(BOX):
+        hit |= field[x + j + WALL] & (BOX_MASKS[piece, facing, j] << shift)
+    return hit == 0
+
+
+@njit(cache=True)
+def drop_distance(field, piece, facing, x, y):
+    """Return how many rows a piece can fall."""
+    distance = np.int64(64)
+    for j in range(BOX):
+        if BOX_MASKS[piece, facing, j]:
+            low = y + LOWS[piece, facing, j] + FLOOR
+            below = field[x + j + WALL] & ((np.int64(1) << low) - 1)
+            distance = min(distance, low - height_of(below))
+    return distance
+
+
+@njit(cache=True)
+def find_turn(field, piece, facing, x, y, direction):
+    """Return the first kick by which a piece can turn, or -1."""
+    turned = (facing + (1 if direction == CLOCKWISE else FACINGS - 1)) % FACINGS
+    for kick in range(N_KICKS):
+        right = KICKS[piece, facing, direction, kick, 0]
+        up = KICKS[piece, facing, direction, kick, 1]
+        if fits(field, piece, turned, x + right, y + up):
+            return kick
+    return -1
+
+
+@njit(cache=True)
+def where(game):
+    """Return piece, facing, x and y, all int64: what they go to is compiled once."""
+    facing, x, y = np.int64(game.facing), np.int64(game.x), np.int64(game.y)
+    return np.int64(game.piece), facing, x, y
+
+
+# Beginning
+
+
+@njit(cache=True)
+def empty_field(field, rules):
+    """Write a board without a piece on it."""
+    height = rules.rows + HIDDEN_ROWS
+    inside = ((np.int64(1) << height) - 1) << FLOOR
+    for c in range(SPAN):
+        is_wall = c < WALL or c >= WALL + rules.columns
+        field[c] = FULL if is_wall else FULL & ~inside
+
+
+@njit(cache=True)
+def begin(game, cells, rules):
+    """Begin a game anew; its generator goes on.
+
+    Args:
+        game: a record of GAME.
+        cells: (rows, columns) uint8 with the hidden rows, top row first.
+    """
+    empty_field(game.field, rules)
+    cells[:] = 0
+    game.position[0] = 0
+    fill(game.queue, game.rng, 0, 0, rules.randomizer)
+    fill(game.queue, game.rng, 0, N_PIECES, rules.randomizer)
+    game.score = 0
+    game.lines = 0
+    game.pieces = 0
+    game.combo = -1
+    game.hold = 0
+    game.can_hold = True
+    game.is_back_to_back = False
+    game.over = False
+    forget_step(game)
+    spawn(game, game.queue[0, 0], rules)
+
+
+@njit(cache=True)
+def forget_step(game):
+    """Forget what the last step did."""
+    game.gained = 0
+    game.cleared = 0
+    game.spin = NO_SPIN
+    game.is_all_clear = False
+    game.locked = 0
+
+
+@njit(cache=True)
+def spawn(game, piece, rules):
+    """Bring a piece in; the game is over if it spawns on full cells."""
+    game.piece = piece
+    game.facing = 0
+    game.x = (rules.columns - SIZES[piece]) // 2
+    game.y = rules.rows - BOTTOMS[piece, 0]
+    game.turned = NOT_TURNED
+    game.fall_time = 0
+    kind, facing, x, y = where(game)
+    if not fits(game.field, kind, facing, x, y):
+        game.over = True
+    elif fits(game.field, kind, facing, x, y - 1):
+        game.y -= 1
+    game.lowest = game.y
+    game.moves = 0
+    game.lock_time = 0
+    game.has_landed = not fits(game.field, kind, facing, x, game.y - 1)
+
+
+# Keys
+
+
+@njit(cache=True)
+def press(game, key, rules):
+    """Carry out a key; one that is blocked does nothing.
+
+    Returns:
+        Whether the piece locks.
+    """
+    piece, facing, x, y = where(game)
+    if key in (LEFT, RIGHT):
+        beside = x + (1 if key == RIGHT else -1)
+        if fits(game.field, piece, facing, beside, y):
+            game.x = beside
+            game.turned = NOT_TURNED
+            note_move(game)
+    elif key in (CW, CCW):
+        turn(game, CLOCKWISE if key == CW else COUNTERCLOCKWISE)
+    elif key == SOFT:
+        if fits(game.field, piece, facing, x, y - 1):
+            fall(game)
+            game.fall_time = 0
+            game.score += SOFT_POINTS
+    elif key == HARD:
+        distance = drop_distance(game.field, piece, facing, x, y)
+        if distance:
+            game.y -= distance
+            game.turned = NOT_TURNED
+            game.score += HARD_POINTS * distance
+        return True
+    elif key == HOLD and rules.has_hold and game.can_hold:
+        hold_piece(game, rules)
+    return False
+
+
+@njit(cache=True)
+def turn(game, direction):
+    """Turn the piece if it can be."""
+    piece, facing, x, y = where(game)
+    kick = find_turn(game.field, piece, facing, x, y, direction)
+    if kick < 0:
+        return
+    game.x = x + KICKS[piece, facing, direction, kick, 0]
+    game.y = y + KICKS[piece, facing, direction, kick, 1]
+    step = 1 if direction == CLOCKWISE else FACINGS - 1
+    game.facing = (facing + step) % FACINGS
+    game.turned = TURNED_BY_LAST_KICK if kick == N_KICKS - 1 else TURNED
+    note_move(game)
+
+
+@njit(cache=True)
+def hold_piece(game, rules):
+    """Put the piece aside for the one that was, or for the next."""
+    held = game.hold
+    game.hold = game.piece
+    game.can_hold = False
+    if held == 0:
+        next_piece(game.queue, game.position, game.rng, 0, rules.randomizer)
+        held = game.queue[0, game.position[0]]
+    spawn(game, held, rules)
+
+
+@njit(cache=True)
+def note_move(game):
+    """Give a piece that has landed its time to lock anew."""
+    if game.has_landed:
+        game.moves = min(game.moves + 1, MAX_MOVES)  # it may move on in the air
+        game.lock_time = 0
+
+
+@njit(cache=True)
+def fall(game):
+    """Move the piece one row down."""
+    game.y -= 1
+    game.turned = NOT_TURNED
+    if game.y < game.lowest:
+        game.lowest = game.y
+        game.moves = 0
+        game.lock_time = 0
+        game.has_landed = False
+
+
+# Time
+
+
+@njit(cache=True)
+def level_of(lines, rules):
+    """Return the level after so many lines."""
+    return min(MAX_LEVEL, max(rules.level, 1 + lines // LINES_PER_LEVEL))
+
+
+@njit(cache=True)
+def pass_time(game, rules):
+    """Let a tick pass.
+
+    Returns:
+        Whether the piece locks.
+    """
+    piece, facing, x, y = where(game)
+    if not fits(game.field, piece, facing, x, y - 1):
+        game.lock_time += rules.tick
+    else:
+        game.fall_time += rules.tick
+        row_time = ROW_TIMES[level_of(game.lines, rules)]
+        while game.fall_time >= row_time:
+            if not fits(game.field, piece, facing, x, game.y - 1):
+                break
+            fall(game)
+            game.fall_time -= row_time
+        if fits(game.field, piece, facing, x, game.y - 1):
+            return False
+    game.fall_time = 0
+    game.has_landed = True
+    return game.lock_time >= LOCK_TIME or game.moves >= MAX_MOVES
+
+
+# Locking
+
+
+@njit(cache=True)
+def find_spin(game):
+    """Return which kind of T-spin the piece makes where it is."""
+    if game.piece != _T or game.turned == NOT_TURNED:
+        return NO_SPIN
+    low = np.int64(game.y) + FLOOR
+    left = game.field[game.x + WALL] >> low
+    right = game.field[game.x + 2 + WALL] >> low
+    # The corners of the box clockwise from the top left; the point of a T that faces f
+    # is between corners f and f + 1.
+    corners = (
+        (left >> 2 & 1) | (right >> 2 & 1) << 1 | (right & 1) << 2 | (left & 1) << 3
+    )
+    if popcount(corners) < 3:
+        return NO_SPIN
+    both = np.int64(3) << game.facing
+    front = (both | both >> 4) & 15
+    if corners & front == front or game.turned == TURNED_BY_LAST_KICK:
+        return FULL_SPIN
+    return MINI_SPIN
+
+
+@njit(cache=True)
+def lock(game, cells, rules):
+    """Fix the piece, clear lines, score, and bring the next piece in."""
+    spin = find_spin(game)
+    game.spin = spin
+    game.locked = game.piece
+    game.locked_facing = game.facing
+    game.locked_x = game.x
+    game.locked_y = game.y
+    height = rules.rows + HIDDEN_ROWS
+    for i in range(N_CELLS):
+        column = game.x + CELLS[game.piece, game.facing, i, 0]
+        row = game.y + CELLS[game.piece, game.facing, i, 1]
+        game.field[column + WALL] |= np.int64(1) << (row + FLOOR)
+        cells[height - 1 - row, column] = game.piece
+    game.pieces += 1
+    lines = clear(game.field, cells, rules)
+    game.cleared = lines
+    game.is_all_clear = lines > 0 and is_empty(game.field, rules)
+    game.score += reward_clear(game, lines, spin) * level_of(game.lines, rules)
+    game.lines += lines
+    if game.y + BOTTOMS[game.piece, game.facing] >= rules.rows:
+        game.over = True
+        return
+    game.can_hold = True
+    next_piece(game.queue, game.position, game.rng, 0, rules.randomizer)
+    spawn(game, game.queue[0, game.position[0]], rules)
+
+
+@njit(cache=True)
+def clear(field, cells, rules):
+    """Take out full rows; return how many there were."""
+    height = rules.rows + HIDDEN_ROWS
+    inside = ((np.int64(1) << height) - 1) << FLOOR
+    full = inside
+    for c in range(WALL, WALL + rules.columns):
+        full &= field[c]
+    if full == 0:
+        return 0
+    lines = popcount(full)
+    target = height - 1
+    for row in range(height - 1, -1, -1):
+        if full >> (height - 1 - row + FLOOR) & 1:
+            continue
+        if target != row:
+            for c in range(rules.columns):
+                cells[target, c] = cells[row, c]
+        target -= 1
+    for row in range(lines):
+        for c in range(rules.columns):
+            cells[row, c] = 0
+    while full:
+        row = height_of(full) - 1  # from the top: those below keep their place
+        below = (np.int64(1) << row) - 1
+        full &= below
+        for c in range(WALL, WALL + rules.columns):
+            stack = field[c] & (inside | ((1 << FLOOR) - 1))
+            moved = (stack & below) | ((stack >> 1) & ~below)
+            field[c] = moved | (FULL & ~inside)
+    return lines
+
+
+@njit(cache=True)
+def is_empty(field, rules):
+    """Return whether no cell is full."""
+    inside = ((np.int64(1) << (rules.rows + HIDDEN_ROWS)) - 1) << FLOOR
+    stacked = np.int64(0)
+    for c in range(WALL, WALL + rules.columns):
+        stacked |= field[c]
+    return stacked & inside == 0
+
+
+@njit(cache=True)
+def reward_clear(game, lines, spin):
+    """Return the points of a piece that locked, at level 1; count combos."""
+    points = CLEAR_POINTS[spin, lines]
+    if lines == 0:
+        game.combo = -1
+        return points
+    is_difficult = lines == MAX_LINES or spin != NO_SPIN
+    is_again = is_difficult and game.is_back_to_back
+    if is_again:
+        points += points // 2
+    game.combo += 1
+    points += COMBO_POINTS * game.combo
+    if game.is_all_clear:
+        if is_again and lines == MAX_LINES:
+            points += BACK_TO_BACK_ALL_CLEAR_POINTS
+        else:
+            points += ALL_CLEAR_POINTS[lines]
+    game.is_back_to_back = is_difficult
+    return points
+
+
+# Many games
+
+
+@njit(cache=True, nogil=True)
+def begin_games(games, cells, which, rules):
+    """Begin those games anew whose numbers are in `which`."""
+    for i in range(which.shape[0]):
+        begin(games[which[i]], cells[which[i]], rules)
+
+
+@njit(cache=True, nogil=True)
+def step(games, cells, keys, rules):
+    """Carry out one key and one tick in every game that isn't over."""
+    for i in range(games.shape[0]):
+        game = games[i]
+        forget_step(game)
+        if game.over:
+            continue
+        before = game.score
+        locks = press(game, keys[i], rules)
+        if not locks and not game.over:
+            locks = pass_time(game, rules)
+        if locks:
+            lock(game, cells[i], rules)
+        game.gained = game.score - before
+
+
+@njit(cache=True)
+def show_move(game, rules, out):
+    """Write what to draw of a game's last step, as told in `summarise`."""
+    has_locked = game.locked > 0
+    piece = game.locked if has_locked else game.piece
+    facing = game.locked_facing if has_locked else game.facing
+    x = game.locked_x if has_locked else game.x
+    y = game.locked_y if has_locked else game.y
+    orientation = ORIENTATIONS[piece, facing]
+    top = rules.rows - y - BOTTOMS[piece, facing] - HEIGHTS[piece, orientation]
+    out[0] = piece
+    out[1] = orientation
+    out[2] = x + LEFTS[piece, facing]
+    out[3] = max(0, top)
+    out[4] = game.hold
+    out[5] = game.lines
+    out[6] = game.pieces
+    out[7] = game.score
+    out[8] = level_of(game.lines, rules)
+    for i in range(out.shape[0] - 9):
+        out[9 + i] = game.queue[0, game.position[0] + 1 + i]
+
+
+@njit(cache=True, nogil=True)
+def summarise(games, rules, max_pieces, is_news, over, truncated, which, news, shown):
+    """Tell the results of a step, in arrays that lie close together.
+
+    Args:
+        max_pieces: a game of so many pieces that isn't over is truncated; 0: never.
+        is_news: (n,) bool: which games are told of anyway; updated to those whose
+            results held for this step only.
+        over, truncated: (n,) bool, overwritten.
+        which: (n,) int64: its first elements become the games that are told of.
+        news: (4, n) int64: their lines, pieces, lines cleared by the step, score.
+        shown: (9 + previews,) int64: of game 0, the piece that locked, or else the
+            present one; its orientation in `pieces.SHAPES`, its left column and top
+            row (0 when that is hidden); held piece, lines, pieces, score, level, and
+            the pieces to come.
+
+    Returns:
+        How many games are told of.
+    """
+    show_move(games[0], rules, shown)
+    count = 0
+    for i in range(games.shape[0]):
+        game = games[i]
+        over[i] = game.over
+        truncated[i] = not game.over and 0 < max_pieces <= game.pieces
+        has_ended = over[i] or truncated[i]
+        if is_news[i] or game.gained or game.locked or has_ended:
+            which[count] = i
+            news[0, count] = game.lines
+            news[1, count] = game.pieces
+            news[2, count] = game.cleared
+            news[3, count] = game.score
+            count += 1
+        is_news[i] = game.cleared > 0 or has_ended
+    return count
+
+
+@njit(cache=True, nogil=True)
+def mask_keys(games, rules, out):
+    """Write which keys would do something: (n, 8) bool. Waiting always does."""
+    for i in range(games.shape[0]):
+        game = games[i]
+        piece, facing, x, y = where(game)
+        field, mask = game.field, out[i]
+        mask[NONE] = True
+        mask[LEFT] = fits(field, piece, facing, x - 1, y)
+        mask[RIGHT] = fits(field, piece, facing, x + 1, y)
+        mask[SOFT] = fits(field, piece, facing, x, y - 1)
+        mask[HARD] = True
+        mask[CW] = find_turn(field, piece, facing, x, y, CLOCKWISE) >= 0
+        mask[CCW] = find_turn(field, piece, facing, x, y, COUNTERCLOCKWISE) >= 0
+        if rules.has_hold:
+            mask[HOLD] = game.can_hold
+
+
+@njit(cache=True)
+def draw(piece, facing, x, y, rules, plane):
+    """Set the visible cells of a piece in a plane to 1."""
+    for i in range(N_CELLS):
+        row = rules.rows - 1 - y - CELLS[piece, facing, i, 1]
+        if row >= 0:
+            plane[row * rules.columns + x + CELLS[piece, facing, i, 0]] = 1
+
+
+@njit(cache=True, nogil=True)
+def observe(games, cells, which, rules, previews, out):
+    """Write what the player of a game sees, in zeros and ones.
+
+    Args:
+        which: the numbers of the games.
+        previews: how many of the next pieces are seen.
+        out: (len(which), …) uint8: three planes, row after row from the top: full
+            cells, the piece, its ghost; then one-hot the piece, the next pieces, and,
+            if there is hold, the held piece (or none) and whether it may be used.
+    """
+    size = rules.rows * rules.columns
+    first = HIDDEN_ROWS * rules.columns
+    for i in range(which.shape[0]):
+        game, seen = games[which[i]], out[i]
+        # Local, and slices: so the compiler sees that nothing written changes what is
+        # read, and that no index is negative.
+        piece, facing, x, y = where(game)
+        board = cells[which[i]].reshape(-1)[first : first + size]
+        full = seen[:size]
+        for k in range(size):
+            full[k] = min(board[k], np.uint8(1))
+        seen[size:] = 0
+        if not game.over:
+            draw(piece, facing, x, y, rules, seen[size:])
+            y -= drop_distance(game.field, piece, facing, x, y)
+            draw(piece, facing, x, y, rules, seen[2 * size :])
+        at = 3 * size - 1
+        seen[at + piece] = 1
+        at += N_PIECES
+        position = game.position[0] + 1
+        for k in range(previews):
+            seen[at + game.queue[0, position + k]] = 1
+            at += N_PIECES
+        if rules.has_hold:
+            if game.hold:
+                seen[at + game.hold] = 1
+            seen[at + N_PIECES + 1] = game.can_hold
+
+
+# Reachable placements
+
+
+@njit(cache=True)
+def fill_down(seeds, free):
+    """Spread bits downwards through free ones (Kogge and Stone's carry)."""
+    for shift in (1, 2, 4, 8, 16, 32):
+        seeds |= free & (seeds >> shift)
+        free &= free >> shift
+    return seeds
+
+
+@njit(cache=True)
+def shifted(bits, up):
+    """Move bits up, or down if negative."""
+    return bits << up if up >= 0 else bits >> -up
+
+
+@njit(cache=True)
+def search(game, rules, free, reached, turned, kicked):
+    """Find every position that keys can bring the piece to, time standing still.
+
+    Bit y + FLOOR of element [facing, x + WALL] stands for a box at (x, y): a whole
+    column of positions moves in one instruction.
+
+    Args:
+        free, reached, turned, kicked: (4, SPAN) int64, overwritten: where the piece
+            fits; where it gets; where a turn can be the last thing that moved it, and a
+            turn by the fifth kick.
+    """
+    piece = game.piece
+    height = rules.rows + HIDDEN_ROWS
+    inside = (np.int64(1) << (height + FLOOR)) - 1
+    facings = 1 if piece == _O else FACINGS
+    free[:] = 0
+    reached[:] = 0
+    turned[:] = 0
+    kicked[:] = 0
+    for facing in range(facings):
+        for x in range(WALL - BOX // 2, WALL + rules.columns):
+            hit = np.int64(0)
+            for i in range(N_CELLS):
+                column = x + CELLS[piece, facing, i, 0]
+                hit |= game.field[column] >> CELLS[piece, facing, i, 1]
+            free[facing, x] = inside & ~hit
+    start = np.int64(0) if piece == _O else np.int64(game.facing)
+    reached[start, game.x + WALL] = np.int64(1) << (game.y + FLOOR)
+    waiting = np.zeros(FACINGS, np.int64)  # a bit for every x that has new positions
+    waiting[start] = np.int64(1) << (game.x + WALL)
+    done = np.zeros((FACINGS, SPAN), np.int64)  # positions from which it was turned
+    while waiting.any():
+        for facing in range(facings):
+            changed = move_about(free[facing], reached[facing], waiting, facing)
+            while changed and piece != _O:
+                x = height_of(changed) - 1
+                changed &= ~(np.int64(1) << x)
+                fresh = reached[facing, x] & ~done[facing, x]
+                done[facing, x] |= fresh
+                for direction in range(2):
+                    turn_all(
+                        piece,
+                        facing,
+                        direction,
+                        x,
+                        fresh,
+                        free,
+                        reached,
+                        turned,
+                        kicked,
+                        waiting,
+                    )
+
+
+@njit(cache=True)
+def move_about(free, reached, waiting, facing):
+    """Shift and drop until nothing new is reached; return a bit for every x changed."""
+    todo = waiting[facing]
+    waiting[facing] = 0
+    changed = np.int64(0)
+    while todo:
+        x = height_of(todo) - 1
+        changed |= np.int64(1) << x
+        todo &= ~(np.int64(1) << x)
+        here = fill_down(reached[x], free[x])
+        reached[x] = here
+        for beside in (x - 1, x + 1):
+            new = here & free[beside] & ~reached[beside]
+            if new:
+                reached[beside] |= new
+                todo |= np.int64(1) << beside
+    return changed
+
+
+@njit(cache=True)
+def turn_all(piece, facing, direction, x, rest, free, reached, turned, kicked, waiting):
+    """Turn a piece from every position whose bit is set in `rest`."""
+    to = (facing + (1 if direction == CLOCKWISE else FACINGS - 1)) % FACINGS
+    for kick in range(N_KICKS):
+        there = x + KICKS[piece, facing, direction, kick, 0]
+        up = KICKS[piece, facing, direction, kick, 1]
+        moved = shifted(rest, up) & free[to, there]
+        if moved == 0:
+            continue
+        turned[to, there] |= moved
+        if kick == N_KICKS - 1:
+            kicked[to, there] |= moved
+        if moved & ~reached[to, there]:
+            reached[to, there] |= moved
+            waiting[to] |= np.int64(1) << there
+        rest &= ~shifted(moved, -up)
+        if rest == 0:
+            break
+
+
+@njit(cache=True)
+def mark_placements(game, rules, free, reached, mask):
+    """Write which placements can be reached; see `GuidelineGames.mask_placements`."""
+    mask[:] = False
+    for facing in range(FACINGS):
+        orientation = ORIENTATIONS[game.piece, facing]
+        for x in range(WALL - BOX // 2, WALL + rules.columns):
+            column = x - WALL + LEFTS[game.piece, facing]
+            first = (orientation * rules.columns + column) * (rules.rows + 1)
+            resting = reached[facing, x] & ~(free[facing, x] << 1)
+            while resting:
+                bit = height_of(resting) - 1
+                resting &= ~(np.int64(1) << bit)
+                row = bit - FLOOR + BOTTOMS[game.piece, facing]
+                if row <= rules.rows:
+                    mask[first + row] = True
+    if rules.has_hold:
+        mask[mask.shape[0] - 1] = game.can_hold
+
+
+@njit(cache=True, nogil=True)
+def mask_placements(games, rules, out):
+    """Write which placements can be reached, game by game: (n, actions) bool."""
+    maps = np.empty((4, FACINGS, SPAN), np.int64)
+    for i in range(games.shape[0]):
+        search(games[i], rules, maps[0], maps[1], maps[2], maps[3])
+        mark_placements(games[i], rules, maps[0], maps[1], out[i])
+
+
+@njit(cache=True)
+def move_to(game, action, rules, reached, turned, kicked):
+    """Put the piece where a placement has it, by the turn that makes most of it.
+
+    A piece that cannot get there falls where it is.
+    """
+    piece, facing, x, y = where(game)
+    game.y -= drop_distance(game.field, piece, facing, x, y)
+    row = action % (rules.rows + 1)
+    column = action // (rules.rows + 1) % rules.columns
+    orientation = action // (rules.rows + 1) // rules.columns
+    for facing in range(FACINGS):
+        if ORIENTATIONS[piece, facing] != orientation:
+            continue
+        x = column - LEFTS[piece, facing]
+        y = row - BOTTOMS[piece, facing]
+        bit = np.int64(1) << (y + FLOOR)
+        if reached[facing, x + WALL] & bit:
+            game.facing = facing
+            game.x = x
+            game.y = y
+            game.turned = NOT_TURNED
+            if kicked[facing, x + WALL] & bit:
+                game.turned = TURNED_BY_LAST_KICK
+            elif turned[facing, x + WALL] & bit:
+                game.turned = TURNED
+            return
+
+
+@njit(cache=True)
+def next_legal(mask, action):
+    """Return the action, or the next that is legal, after the last the first."""
+    legal = action
+    for _ in range(mask.shape[0]):
+        if mask[legal]:
+            return legal
+        legal += 1
+        if legal == mask.shape[0]:
+            legal = 0
+    return action
+
+
+@njit(cache=True, nogil=True)
+def place(games, cells, actions, rules, mask):
+    """Carry out one placement, or hold, in every game that isn't over.
+
+    Args:
+        actions: (n,) int64; one that isn't legal stands for the next that is.
+        mask: (actions,) bool, overwritten.
+    """
+    maps = np.empty((4, FACINGS, SPAN), np.int64)
+    for i in range(games.shape[0]):
+        game = games[i]
+        forget_step(game)
+        if game.over:
+            continue
+        before = game.score
+        search(game, rules, maps[0], maps[1], maps[2], maps[3])
+        mark_placements(game, rules, maps[0], maps[1], mask)
+        action = next_legal(mask, actions[i])
+        if rules.has_hold and action == mask.shape[0] - 1:
+            hold_piece(game, rules)
+        else:
+            move_to(game, action, rules, maps[1], maps[2], maps[3])
+            lock(game, cells[i], rules)
+        game.gained = game.score - before
