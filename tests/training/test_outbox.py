@@ -142,3 +142,20 @@ def test_close_hands_over_what_is_left(messages: BatchQueue, run: RunDirectory) 
     assert len(receive(messages, 50)) == 50
     with pytest.raises(queue.Empty):
         messages.get(timeout=0.05)
+
+
+def test_the_last_message_is_heard_when_all_is_on_disk(
+    messages: BatchQueue, run: RunDirectory
+) -> None:
+    outbox = Outbox(messages, "run-1", Journal(run, pytest.fail))
+    outbox.put(episode(1))
+    seen: list[Any] = []
+
+    def on_disk() -> None:
+        seen.append([entry["state"] for entry in run.journal()])
+        seen.append(messages.empty())
+
+    receive(messages, 1)
+    outbox.close(5, {"type": "status", "state": "stopped"}, on_disk)
+    assert seen == [["stopped"], True]
+    assert receive(messages, 1)[0]["state"] == "stopped"

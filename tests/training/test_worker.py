@@ -313,6 +313,16 @@ def test_a_killed_run_goes_on_where_it_was(
     assert mark["is_exact"]
 
 
+def test_a_stopped_run_can_be_resumed_at_once(
+    manager: TrainingManager, config: TrainingConfig
+) -> None:
+    run = start(manager, config)
+    for _ in range(3):
+        assert manager.stop_training()
+        assert manager.start_training({}, resume=run), manager.get_status()["reason"]
+        wait_for(is_effectively(manager, "running"))
+
+
 def test_a_second_writer_is_refused_with_the_first_ones_pid(
     manager: TrainingManager, config: TrainingConfig, listener: Listener
 ) -> None:
