@@ -313,6 +313,19 @@ def test_a_killed_run_goes_on_where_it_was(
     assert mark["is_exact"]
 
 
+def test_a_worker_that_finds_its_run_taken_says_by_whom_and_touches_nothing(
+    manager: TrainingManager, config: TrainingConfig
+) -> None:
+    assert manager.start_training(config)
+    run = RunDirectory(manager.get_status()["run_dir"])
+    with run.lock():
+        assert manager.wait(60)
+    assert manager.status == "failed"
+    assert f"in use by process {os.getpid()}" in manager.get_status()["reason"]
+    assert not run.journal_file.exists()
+    assert run.checkpoints() == []
+
+
 def test_a_stopped_run_can_be_resumed_at_once(
     manager: TrainingManager, config: TrainingConfig
 ) -> None:

@@ -192,8 +192,8 @@ class Worker:
     def _fail(self, error: BaseException, run: RunDirectory | None) -> int:
         sentence, excerpt = _describe(error)
         print(excerpt, file=sys.stderr, flush=True)
-        outbox = self._outbox or self._new_outbox(None)
-        outbox.put(
+        self._outbox = self._outbox or self._new_outbox(None)
+        self._outbox.put(
             {
                 "type": "error",
                 "text": sentence,
