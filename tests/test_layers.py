@@ -28,7 +28,7 @@ ALLOWED = {
     },
     # `training` only when a model is taken apart.
     "library": {"config", "run_directory", "envs", "training"},
-    "cli": {"config", "manager"},
+    "cli": {"config", "manager", "run_directory"},
 }
 FOREIGN = {
     "game": {"gymnasium", "stable_baselines3", "torch"},
