@@ -25,6 +25,7 @@ from tests.training.runs import SMALL, Run, new_run, resumed
 from tetris_widget.config import TrainingConfig
 from tetris_widget.run_directory import RunDirectory, without_superseded
 from tetris_widget.training.checkpoint import (
+    BUFFER_ARRAYS,
     CheckpointError,
     Snapshot,
     read_checkpoint,
@@ -196,6 +197,28 @@ def test_a_snapshot_does_not_change_when_the_run_goes_on(tmp_path: Path) -> None
     np.testing.assert_equal(snapshot.arrays, kept.arrays)
     assert snapshot.values == kept.values
     assert_equal_parameters(snapshot.parameters, kept.parameters)
+
+
+@pytest.mark.parametrize("timesteps", [0, 600, 1_600])
+def test_a_replay_buffer_is_restored_to_the_last_row(
+    timesteps: int, tmp_path: Path
+) -> None:
+    config = config_of("dqn", tmp_path)
+    run = new_run(config)
+    run.train(stop_at=timesteps)
+    checkpoint = tmp_path / "checkpoint.zip"
+    model: Any = run.session._model
+    state = run.callback.get_state()
+    write_checkpoint(checkpoint, model, take_snapshot(model, state, {}))
+    other: Any = new_run(config).session._model
+    restore(other, read_checkpoint(checkpoint))
+    before, after = model.replay_buffer, other.replay_buffer
+    assert after.pos == before.pos
+    assert after.full == before.full == (timesteps > 1_100)
+    for name in (*BUFFER_ARRAYS, "next_observations"):
+        filled = slice(None if before.full else before.pos)
+        first, second = getattr(before, name)[filled], getattr(after, name)[filled]
+        assert np.array_equal(first, second), name
 
 
 def test_plain_sb3_loads_a_checkpoint(small: Any) -> None:

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from tetris_widget.game.state import Field, State, check
+from tetris_widget.game.state import Field, State, check, split
 from tetris_widget.run_directory import DAMAGED_ZIP, atomic_file, versions
 from tetris_widget.training.best import read_parameters, write_sb3
 
@@ -41,14 +41,7 @@ COUNTERS = (
     "exploration_rate",
 )
 STATISTICS = ("ep_info_buffer", "ep_success_buffer")
-BUFFER_ARRAYS = (
-    "observations",
-    "next_observations",
-    "actions",
-    "rewards",
-    "dones",
-    "timeouts",
-)
+BUFFER_ARRAYS = ("observations", "actions", "rewards", "dones", "timeouts")
 
 Values = dict[str, Any]
 
@@ -127,6 +120,9 @@ def take_snapshot(model: BaseAlgorithm, reports: Values, extra: Values) -> Snaps
         filled = buffer.buffer_size if buffer.full else buffer.pos
         # Not copies: too large. `Checkpointer` writes them before anything goes on.
         arrays |= {f"buffer/{n}": getattr(buffer, n)[:filled] for n in BUFFER_ARRAYS}
+        # An observation's next one is the next row's, but for these: half the size.
+        ends = _ends(buffer.dones[:filled], buffer.pos)
+        arrays["buffer/ends"] = buffer.next_observations[:filled][ends]
     return Snapshot(copy_parameters(model.get_parameters()), values, arrays)
 
 
@@ -279,9 +275,28 @@ def _restore_buffer(buffer: Any, snapshot: Snapshot) -> None:
     saved, arrays = snapshot.values["buffer"], _with_prefix(snapshot.arrays, "buffer/")
     filled = buffer.buffer_size if saved["full"] else int(saved["pos"])
     fields = {name: Field(getattr(buffer, name)[:filled]) for name in BUFFER_ARRAYS}
-    for name, array in check(arrays, fields).items():
+    own, rest = split(arrays, fields)
+    ends = _ends(own["dones"], int(saved["pos"]))
+    following = buffer.next_observations[:filled]
+    rest = check(rest, {"ends": Field(following[ends])})
+    for name, array in own.items():
         getattr(buffer, name)[:filled] = array
+    following[:] = np.roll(own["observations"], -1, axis=0)
+    following[ends] = rest["ends"]
     buffer.pos, buffer.full = int(saved["pos"]), bool(saved["full"])
+
+
+def _ends(dones: NDArray[Any], position: int) -> NDArray[np.bool_]:
+    """Return after which observations of a replay buffer a game, or the buffer, ends.
+
+    Args:
+        dones: (rows, n_envs), 1 where a game ends.
+        position: of the row that is written next.
+    """
+    ends: NDArray[np.bool_] = dones != 0
+    if len(ends):
+        ends[position - 1] = True
+    return ends
 
 
 def _with_prefix(arrays: Mapping[str, Any], prefix: str) -> State:
