@@ -54,6 +54,10 @@ def test_the_best_evaluated_model_is_what_its_metadata_say(run: Run) -> None:
     assert inside["lower"] <= inside["mean_lines"] <= inside["upper"]
     assert inside["seed"] == 5 + CONTEST_OFFSET
     assert 0 < inside["timesteps"] <= 3_072
+    told = [m for m in run.messages.of_type("info") if m["kind"] == "best_eval"]
+    assert told[-1]["mean_lines"] == inside["mean_lines"]
+    means = [message["mean_lines"] for message in told]
+    assert means == sorted(set(means))
     again = contest(run, path)
     assert again.mean_lines == inside["mean_lines"]
     assert again.games == inside["games"] == SMALL["evaluation_games"]

@@ -341,3 +341,12 @@ class _Evaluation:
             self._callback.warn(f"could not save the best evaluated model: {reason}")
             return
         self._best = result.mean_lines
+        self._callback.send(
+            "info",
+            kind="best_eval",
+            text=f"best evaluation: {result.mean_lines:,.1f} lines per game "
+            f"({result.lower:,.1f} to {result.upper:,.1f}), saved to best_eval/",
+            mean_lines=result.mean_lines,
+            lower=result.lower,
+            upper=result.upper,
+        )
