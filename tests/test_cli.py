@@ -44,6 +44,7 @@ def test_it_trains_to_the_end(tmp_path: Path) -> None:
         (["--set", "rows=200"], "rows: 200 is refused"),
         (["--set", "rows"], "--set rows: expected key=value"),
         (["--config", "nowhere.json"], "nowhere.json"),
+        (["--resume", "nowhere"], "nowhere/config.json"),
     ],
 )
 def test_bad_input_is_a_sentence_and_code_2(arguments: list[str], message: str) -> None:
@@ -53,7 +54,7 @@ def test_bad_input_is_a_sentence_and_code_2(arguments: list[str], message: str) 
     assert "Traceback" not in done.stderr
 
 
-def test_ctrl_c_stops_cleanly(tmp_path: Path) -> None:
+def test_ctrl_c_stops_cleanly_and_the_run_can_be_resumed(tmp_path: Path) -> None:
     arguments = ["train", "--set", *SMALL, f"run_dir={tmp_path}"]
     with subprocess.Popen([*COMMAND, *arguments], start_new_session=True) as process:
         deadline = time.monotonic() + 60
@@ -63,8 +64,12 @@ def test_ctrl_c_stops_cleanly(tmp_path: Path) -> None:
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(20) == 130
     (path,) = tmp_path.iterdir()
-    assert RunDirectory(path).state()["state"] == "stopped"
-    assert RunDirectory(path).last_model_file.exists()
+    stopped = RunDirectory(path)
+    assert stopped.state()["state"] == "stopped"
+    assert stopped.last_model_file.exists()
+    done = run("train", "--resume", str(path), "--set", "total_timesteps=1")
+    assert done.returncode == 0, done.stderr
+    assert stopped.state()["state"] == "finished"
 
 
 def test_lab_without_notebooks_says_where_to_run_it(tmp_path: Path) -> None:

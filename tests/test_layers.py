@@ -26,7 +26,9 @@ ALLOWED = {
         # Only when a model is loaded into the kernel.
         "training.policies",
     },
-    "cli": {"config", "manager"},
+    # `training` only when a model is taken apart.
+    "library": {"config", "run_directory", "envs", "training"},
+    "cli": {"config", "manager", "run_directory"},
 }
 FOREIGN = {
     "game": {"gymnasium", "stable_baselines3", "torch"},

@@ -18,6 +18,7 @@ import pytest
 
 from tests.toy import ToyManager
 from tetris_widget.config import ConfigError, TrainingConfig
+from tetris_widget.run_directory import RunDirectory
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -262,6 +263,39 @@ def test_a_directory_that_cannot_be_written_fails_and_start_works_again(
     assert manager.status == "failed"
     assert str(in_the_way) in manager.get_status()["reason"]
     started(manager, config)
+
+
+def test_what_cannot_be_resumed_raises_and_changes_nothing(
+    manager: ToyManager, config: TrainingConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"config\.json"):
+        manager.start_training({}, resume=tmp_path / "nowhere")
+    run = RunDirectory.create(config)
+    before = run.config_file.read_text(), run.state()
+    with pytest.raises(ConfigError, match="columns: 9 is refused; this run has 10"):
+        manager.start_training({"columns": 9}, resume=run)
+    assert (run.config_file.read_text(), run.state()) == before
+    assert manager.status == "idle"
+    assert manager.process is None
+
+
+def test_a_run_is_resumed_in_its_directory_with_what_may_change(
+    manager: ToyManager, config: TrainingConfig
+) -> None:
+    started(manager, config)
+    manager.stop_training()
+    run = RunDirectory(manager.get_status()["run_dir"])
+    assert run.state()["state"] == "stopped"
+    assert manager.start_training({"total_timesteps": 7}, resume=run)
+    assert run.state()["state"] == "starting"
+    assert manager.get_status()["run_dir"] == str(run.path)
+    assert run.config() == config.replace(total_timesteps=7)
+    wait_for(is_effectively(manager, "running"))
+
+
+def test_a_checkpoint_needs_a_name_for_a_file(manager: ToyManager) -> None:
+    with pytest.raises(ValueError, match="name: 'a/b' is refused"):
+        manager.save_checkpoint("a/b")
 
 
 def test_a_bad_config_raises_before_anything_starts(manager: ToyManager) -> None:

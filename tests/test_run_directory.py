@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tetris_widget.config import TrainingConfig
 from tetris_widget.run_directory import (
+    RunBusyError,
     RunDirectory,
+    check_name,
     to_jsonable,
+    without_superseded,
     write_atomically,
 )
 from tetris_widget.training.journal import Journal
@@ -103,6 +110,175 @@ def test_a_disk_that_refuses_is_reported_once_and_nothing_is_lost(
     assert run.episodes()["episode"].tolist() == [1, 2, 3]
 
 
+def test_runs_are_found_the_newest_first(tmp_path: Path) -> None:
+    assert RunDirectory.runs(tmp_path / "nowhere") == []
+    names = ("2026-01-02_00-00-00_aaaa", "2026-01-10_00-00-00_aaaa")
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    (tmp_path / "something else").mkdir()
+    assert [run.run_id for run in RunDirectory.runs(tmp_path)] == [*names[::-1]]
+
+
+def test_a_whole_run_has_no_problems_and_a_torn_one_says_which(
+    run: RunDirectory,
+) -> None:
+    journal = Journal(run, pytest.fail)
+    journal.write([episode(1), {"type": "info", "text": "hello"}])
+    journal.close()
+    assert run.verify() == []
+    with run.monitor_file.open("a") as file:
+        file.write("1.5,12")
+    run.checkpoint_file(5).parent.mkdir()
+    run.checkpoint_file(5).write_bytes(b"half")
+    run.config_file.write_text("{}}")
+    run.state_file.unlink()
+    told = " / ".join(run.verify())
+    assert len(run.verify()) == 4
+    for part in ("configuration", "run.json", "monitor.csv ends in half", "is damaged"):
+        assert part in told
+
+
+def test_only_runs_that_nobody_writes_to_are_deleted(
+    run: RunDirectory, tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError, match="is no run"):
+        RunDirectory(tmp_path).delete()
+    with run.lock(), pytest.raises(RunBusyError):
+        run.delete()
+    assert run.config_file.exists()
+    run.delete()
+    assert not run.path.exists()
+
+
+def test_one_process_writes_to_a_run(run: RunDirectory) -> None:
+    assert run.holder() is None
+    with run.lock():
+        assert run.holder() == os.getpid()
+        with pytest.raises(RunBusyError, match=f"in use by process {os.getpid()}"):
+            run.reopen(run.config())
+    assert run.holder() is None
+    with run.lock():
+        pass
+
+
+def test_the_lock_of_a_dead_process_is_nobodys(run: RunDirectory) -> None:
+    code = (
+        "import sys, time; from tetris_widget.run_directory import RunDirectory\n"
+        "with RunDirectory(sys.argv[1]).lock(): print('has it', flush=True); "
+        "time.sleep(100)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(run.path)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(RunBusyError) as refusal, run.lock():
+            pass
+        assert refusal.value.pid == run.holder() == process.pid
+        process.kill()
+        process.wait()
+        assert run.holder() is None
+        with run.lock():
+            assert run.lock_file.read_text() == f"{os.getpid()}\n"
+
+
+def test_a_rewound_run_goes_on_without_gap_or_double(run: RunDirectory) -> None:
+    def metrics(timesteps: int) -> dict[str, object]:
+        values = {"train/loss": 0.5} if timesteps > 12 else {}
+        row = {"type": "metrics", "timesteps": timesteps, "elapsed": 1.0, "fps": 9.0}
+        return {**row, "episodes": 1, "values": values}
+
+    def write(numbers: range) -> None:
+        journal = Journal(run, pytest.fail)
+        for number in numbers:
+            journal._progress_due = 0.0
+            journal.write([episode(number), metrics(number * 12)])
+        journal.close()
+
+    write(range(1, 6))
+    with run.monitor_file.open("a") as file:
+        file.write("1.5,12")  # torn
+    run.rewind(timesteps=36, episodes=3)
+    assert run.episodes()["episode"].tolist() == [1, 2, 3]
+    assert run.metrics()["timesteps"].tolist() == [12, 24, 36]
+    write(range(4, 7))
+    assert run.episodes()["episode"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert run.metrics()["timesteps"].tolist() == [12, 24, 36, 48, 60, 72]
+    assert run.metrics()["train/loss"].isna().tolist() == [True] + 5 * [False]
+    (kept,) = run.superseded_directory.glob("*/monitor.csv")
+    assert [row.split(",")[3] for row in kept.read_text().splitlines()[:2]] == [
+        "4",
+        "5",
+    ]
+    run.rewind(timesteps=72, episodes=6)
+    assert len(list(run.superseded_directory.iterdir())) == 1
+
+
+def test_a_torn_journal_is_gone_on_with_on_a_line_of_its_own(run: RunDirectory) -> None:
+    run.journal_file.write_text('{"type": "a"}\n{"type": "in')
+    run.rewind(timesteps=0, episodes=0)
+    journal = Journal(run, pytest.fail)
+    journal.write([{"type": "resume", "timesteps": 0}])
+    with pytest.warns(UserWarning, match="1 lines cannot be read"):
+        assert [entry["type"] for entry in run.journal()] == ["a", "resume"]
+
+
+def test_what_a_resume_took_back_is_not_counted_twice(run: RunDirectory) -> None:
+    journal = Journal(run, pytest.fail)
+    always = {"elapsed": 1.0, "lower": 0, "upper": 1, "games": 1}
+    for timesteps in (10, 20, 30):
+        item = {"type": "evaluation", "timesteps": timesteps, "mean_lines": 1.0}
+        journal.write([{**item, **always}])
+    journal.write([{"type": "status", "state": "stopped", "timesteps": None}])
+    journal.write([{"type": "resume", "timesteps": 15}])
+    journal.write([{"type": "evaluation", "timesteps": 25, "mean_lines": 2.0}])
+    assert run.evaluations()["timesteps"].tolist() == [10, 25]
+    assert len(list(run.journal())) == 6
+    kinds = [entry["type"] for entry in without_superseded(run.journal())]
+    assert kinds == ["evaluation", "status", "resume", "evaluation"]
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "Before the change (2)", "γ=0.98", "模型", "मॉडल", "x" * 50, "é"]
+)
+def test_names_of_any_alphabet_are_allowed(name: str, tmp_path: Path) -> None:
+    fit = check_name(name)
+    (tmp_path / f"{fit}.zip.tmp.1234567").touch()
+    assert check_name(fit) == fit
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", ".", "..", "a/b", "a\\b", "x" * 51, "x" * 300, "a.", "a ", " a", "-a"),
+        *("a\n", "a\0", ".hidden", "a:b", "*", "🙂", None, 3),
+    ],
+)
+def test_names_that_files_cannot_have_are_refused(name: Any) -> None:
+    with pytest.raises(ValueError, match="is refused; allowed: 1 to 50 letters"):
+        check_name(name)
+
+
+@pytest.mark.parametrize("fault", ["os.fsync", "pathlib.Path.replace"])
+def test_a_fault_at_any_step_leaves_the_old_file_and_nothing_else(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    with monkeypatch.context() as broken:
+        broken.setattr(fault, fail)
+        with pytest.raises(OSError, match="No space"):
+            write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_disk_that_refuses_for_long_costs_the_oldest_lines_not_the_memory(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +297,7 @@ def test_a_disk_that_refuses_for_long_costs_the_oldest_lines_not_the_memory(
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_atomically(path, "old")
-    path.with_name(f"{path.name}.tmp.{__import__('os').getpid()}").mkdir()
+    path.with_name(f"{path.name}.tmp.{os.getpid()}").mkdir()
     with pytest.raises(OSError):
         write_atomically(path, "new")
     assert path.read_text() == "old"

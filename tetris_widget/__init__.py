@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tetris_widget.config import ConfigError, TrainingConfig
     from tetris_widget.envs import TetrisEnv, TetrisVecEnv
+    from tetris_widget.library import ModelLibrary
     from tetris_widget.manager import TrainingManager
     from tetris_widget.panel import TrainingPanel
     from tetris_widget.run_directory import RunDirectory
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "ConfigError",
+    "ModelLibrary",
     "RunDirectory",
     "TetrisEnv",
     "TetrisVecEnv",
@@ -31,6 +33,7 @@ __all__ = [
 
 _MODULES = {
     "ConfigError": "config",
+    "ModelLibrary": "library",
     "RunDirectory": "run_directory",
     "TetrisEnv": "envs",
     "TetrisVecEnv": "envs",

@@ -16,6 +16,7 @@ from typing import Any
 
 from tetris_widget.config import ConfigError, TrainingConfig
 from tetris_widget.manager import TrainingManager
+from tetris_widget.run_directory import RunDirectory
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -30,7 +31,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command == "lab":
             return _lab(options.directory)
-        return _train(_config(options.config, options.set))
+        values = _values(options.config, options.set)
+        if options.resume is None:
+            return _train(TrainingConfig(**values))
+        run = RunDirectory(options.resume)
+        return _train(run.config().for_resuming(values), run)
     except (ConfigError, FileNotFoundError) as error:
         print(f"tetris-widget: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -49,19 +54,24 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="fields of TrainingConfig, for example n_envs=32",
     )
+    train.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="go on with the run in this directory, from its last checkpoint",
+    )
     lab = commands.add_parser("lab", help="open the quickstart in JupyterLab")
     lab.add_argument("--directory", default="notebooks", help="where notebooks are")
     return parser
 
 
-def _config(path: str | None, settings: list[str]) -> TrainingConfig:
+def _values(path: str | None, settings: list[str]) -> dict[str, Any]:
     values = TrainingConfig.from_file(path).to_dict() if path else {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
             raise ConfigError(f"--set {setting}: expected key=value")
         values[key] = _value(text)
-    return TrainingConfig(**values)
+    return values
 
 
 def _value(text: str) -> Any:
@@ -72,11 +82,11 @@ def _value(text: str) -> Any:
         return text
 
 
-def _train(config: TrainingConfig) -> int:
+def _train(config: TrainingConfig, resume: RunDirectory | None = None) -> int:
     progress = _Progress(config.total_timesteps)
     manager = TrainingManager(progress)
     with progress:
-        manager.start_training(config)
+        manager.start_training(config, resume)
         try:
             manager.wait()
             interrupted = False

@@ -14,15 +14,18 @@ import math
 import os
 import platform
 import secrets
+import shutil
 import time
 import unicodedata
 import warnings
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tetris_widget.config import TrainingConfig
+from tetris_widget.config import ConfigError, TrainingConfig
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +43,9 @@ PACKAGES = (
 # In any alphabet, with what is put after it, within the 255 bytes of a file name.
 MAX_NAME = 50
 PUNCTUATION = " .,+=()-_"
+METADATA_NAME = "metadata.json"
+# What reading a zip that is none, or that was cut or changed, can raise.
+DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 LOCK_SECONDS = 0.05
 # Answers of file systems that have no locks (some network and cloud drives).
 _NO_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL)
@@ -85,6 +91,12 @@ class RunDirectory:
         return run
 
     @classmethod
+    def runs(cls, parent: str | Path = "runs") -> list[RunDirectory]:
+        """Return the runs below a directory, the newest first; none if it isn't one."""
+        found = Path(parent).expanduser().absolute().glob("*/config.json")
+        return [cls(path.parent) for path in sorted(found, reverse=True)]
+
+    @classmethod
     def latest(cls, parent: str | Path = "runs") -> RunDirectory:
         """Return the run below `parent` that something happened in last.
 
@@ -100,6 +112,37 @@ class RunDirectory:
             return (state if state.exists() else path).stat().st_mtime
 
         return cls(max(found, key=changed_at).parent.absolute())
+
+    def verify(self) -> list[str]:
+        """Return a sentence for each file that is missing, torn or damaged."""
+        problems = []
+        try:
+            self.config()
+        except ConfigError as error:
+            problems.append(f"the configuration cannot be read: {error}")
+        if not self.state():
+            problems.append(f"{self.state_file} is missing or cannot be read")
+        for path in (self.journal_file, self.monitor_file, self.progress_file):
+            if path.exists() and not path.read_bytes().endswith(b"\n"):
+                problems.append(f"{path} ends in half a line, which readers skip")
+        for path in sorted(self.path.rglob("*.zip")):
+            reason = _damage(path)
+            if reason is not None:
+                problems.append(f"{path} is damaged: {reason}")
+        return problems
+
+    def delete(self) -> None:
+        """Delete the directory with everything in it.
+
+        Raises:
+            RunBusyError: a process writes to it.
+            FileNotFoundError: it is no run, and nothing is deleted.
+            OSError: it cannot be deleted.
+        """
+        if not self.config_file.exists():
+            raise FileNotFoundError(f"{self.path} is no run: it has no config.json")
+        with self.lock():
+            shutil.rmtree(self.path)
 
     def reopen(self, config: TrainingConfig) -> None:
         """Make ready for going on with the run, by this configuration.
@@ -343,6 +386,7 @@ class RunDirectory:
             lambda row, header: int(row[header.index("timesteps")]) > timesteps,
             to,
         )
+        _end_line(self.journal_file)
         for path in self.checkpoints():
             if path > self.checkpoint_file(timesteps):
                 to.mkdir(parents=True, exist_ok=True)
@@ -432,6 +476,18 @@ def without_superseded(entries: Iterator[dict[str, Any]]) -> list[dict[str, Any]
     return kept
 
 
+def read_metadata(path: Path) -> dict[str, Any] | None:
+    """Return the metadata inside a model's zip; None if there is no whole model."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                return None
+            metadata = json.loads(archive.read(METADATA_NAME))
+    except (OSError, ValueError, KeyError, EOFError, *DAMAGED_ZIP):
+        return None
+    return metadata if isinstance(metadata, dict) else None
+
+
 def to_jsonable(value: Any) -> Any:
     """Return `value` with NumPy's numbers made Python's, and NaN and inf made None."""
     if isinstance(value, Mapping):
@@ -463,6 +519,15 @@ def versions() -> dict[str, str | None]:
     return found
 
 
+def _damage(path: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+    except (OSError, EOFError, *DAMAGED_ZIP) as error:
+        return str(error)
+    return None if bad is None else f"{bad} has changed"
+
+
 def _pid_in(path: Path) -> int | None:
     try:
         return int(path.read_text(encoding="ascii"))
@@ -480,6 +545,17 @@ def _sync_directory(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _end_line(path: Path) -> None:
+    """Let what is written next begin a line; a killed writer may have left half."""
+    if path.exists():
+        with path.open("r+b") as file:
+            if not file.seek(0, os.SEEK_END):
+                return
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
 
 
 def _cut(

@@ -44,6 +44,9 @@ class Messages(queue.SimpleQueue[dict[str, Any]]):
         self.all.append(item)
         self._journal.write([item])
 
+    def sync(self) -> None:
+        self._journal.sync()
+
     def of_type(self, kind: str) -> list[dict[str, Any]]:
         return [message for message in self.all if message["type"] == kind]
 

@@ -18,6 +18,7 @@ import pytest
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from tetris_widget.training.best import save_model
 from tetris_widget.training.callback import StopTraining, WebMetricsCallback
 
 pytestmark = pytest.mark.timeout(60)
@@ -321,6 +322,29 @@ def test_the_best_model_is_saved_with_its_metadata(
     PPO.load(path)
     infos = drain(channels["metrics_queue"], "info")
     assert [m["best_lines"] for m in infos][-1] == callback.best_lines
+
+
+def test_a_better_model_that_is_there_already_is_kept(
+    callback: WebMetricsCallback, channels: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "best" / "model.zip"
+    save_model(make_model(make_venv(1)), path, {"best_lines": 1_000})
+    before = path.read_bytes()
+    make_model(make_venv(4)).learn(256, callback=callback)
+    assert path.read_bytes() == before
+    assert 0 < callback.best_lines < 1_000
+    texts = [m["text"] for m in drain(channels["metrics_queue"], "info")]
+    assert "best/ keeps its model of 1,000" in texts[-1]
+
+
+def test_a_model_that_cannot_be_read_is_replaced(
+    callback: WebMetricsCallback, tmp_path: Path
+) -> None:
+    path = tmp_path / "best" / "model.zip"
+    save_model(make_model(make_venv(1)), path, {"best_lines": 1_000})
+    path.write_bytes(path.read_bytes()[:-1])
+    make_model(make_venv(4)).learn(256, callback=callback)
+    PPO.load(path)
 
 
 def test_training_goes_on_when_the_best_model_cannot_be_saved(

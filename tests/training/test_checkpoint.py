@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import os
+import pickle
+import random
+import signal
 import subprocess
 import sys
+import time
+import zipfile
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import PPO
 
-from tests.training.runs import SMALL, new_run
+from tests.training.runs import SMALL, Run, new_run, resumed
 from tetris_widget.config import TrainingConfig
 from tetris_widget.run_directory import RunDirectory, without_superseded
-from tetris_widget.training.checkpoint import Snapshot, read_checkpoint
+from tetris_widget.training.checkpoint import (
+    BUFFER_ARRAYS,
+    CheckpointError,
+    Snapshot,
+    read_checkpoint,
+    restore,
+    take_snapshot,
+    write_checkpoint,
+)
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -112,6 +129,233 @@ def test_a_resumed_run_has_the_records_of_a_straight_one_and_a_mark(
     seconds = again.metrics()["elapsed"]
     assert seconds.is_monotonic_increasing
     assert again.metrics()["timesteps"].is_monotonic_increasing
+
+
+def test_stopped_again_and_again_in_rollouts_and_updates_it_is_the_same(
+    tmp_path: Path,
+) -> None:
+    config = config_of("ppo", tmp_path)
+    straight = new_run(config)
+    straight.train()
+    run = new_run(config)
+    assert run.train(stop_at=37) == "stopped"
+    for stop_at in (300, 301, 900, 1_400):
+        run = resumed(run.run.path)
+        stop_in_an_update(run, stop_at)
+        assert run.train() == "stopped"
+        run = resumed(run.run.path)
+        assert run.train(stop_at=stop_at + 99) == "stopped"
+    run = resumed(run.run.path)
+    assert run.train() == "finished"
+    first, second = last(straight.run), last(run.run)
+    assert_equal_parameters(first.parameters, second.parameters)
+    np.testing.assert_equal(second.arrays, first.arrays)
+    assert second.values["model"] == first.values["model"]
+    one, other = (r.run.episodes().drop(columns="seconds") for r in (straight, run))
+    assert other.equals(one)
+    marks = [entry for entry in run.run.journal() if entry["type"] == "resume"]
+    assert len(marks) == 9
+
+
+def stop_in_an_update(run: Run, timesteps: int) -> None:
+    """Let a run stop between two steps of its optimizer."""
+    hook = run.callback._on_optimizer_step
+
+    def stop_and_go_on(*arguments: Any) -> None:
+        if run.callback.num_timesteps >= timesteps:
+            run.stop.set()
+        hook(*arguments)
+
+    run.callback._on_optimizer_step = stop_and_go_on  # type: ignore[method-assign]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A checkpoint of a short run, and its session."""
+    directory = tmp_path_factory.mktemp("small")
+    run = new_run(config_of("ppo", directory).replace(total_timesteps=64))
+    run.train()
+    return run.run.checkpoints()[0], run.session
+
+
+def test_taking_a_snapshot_draws_no_number_and_changes_nothing(small: Any) -> None:
+    _, session = small
+    model, reports = session._model, session._callback.get_state()
+    first = take_snapshot(model, reports, {})
+    second = take_snapshot(model, reports, {})
+    np.testing.assert_equal(second.arrays, first.arrays)
+    assert second.values == first.values
+
+
+def test_a_snapshot_does_not_change_when_the_run_goes_on(tmp_path: Path) -> None:
+    run = new_run(config_of("ppo", tmp_path))
+    run.train(stop_at=200)
+    model = run.session._model
+    snapshot = take_snapshot(model, run.callback.get_state(), {})
+    kept = copy.deepcopy(snapshot)
+    model.learn(128, reset_num_timesteps=False)
+    np.testing.assert_equal(snapshot.arrays, kept.arrays)
+    assert snapshot.values == kept.values
+    assert_equal_parameters(snapshot.parameters, kept.parameters)
+
+
+@pytest.mark.parametrize("timesteps", [0, 600, 1_600])
+def test_a_replay_buffer_is_restored_to_the_last_row(
+    timesteps: int, tmp_path: Path
+) -> None:
+    config = config_of("dqn", tmp_path)
+    run = new_run(config)
+    run.train(stop_at=timesteps)
+    checkpoint = tmp_path / "checkpoint.zip"
+    model: Any = run.session._model
+    state = run.callback.get_state()
+    write_checkpoint(checkpoint, model, take_snapshot(model, state, {}))
+    other: Any = new_run(config).session._model
+    restore(other, read_checkpoint(checkpoint))
+    before, after = model.replay_buffer, other.replay_buffer
+    assert after.pos == before.pos
+    assert after.full == before.full == (timesteps > 1_100)
+    for name in (*BUFFER_ARRAYS, "next_observations"):
+        filled = slice(None if before.full else before.pos)
+        first, second = getattr(before, name)[filled], getattr(after, name)[filled]
+        assert np.array_equal(first, second), name
+
+
+def test_plain_sb3_loads_a_checkpoint(small: Any) -> None:
+    path, session = small
+    loaded = PPO.load(path, device="cpu")
+    assert loaded.num_timesteps == 64
+    theirs, ours = loaded.get_parameters(), session._model.get_parameters()
+    assert_equal_parameters(theirs, ours)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_reading_runs_no_foreign_code(small: Any, tmp_path: Path) -> None:
+    path, _ = small
+    for name in ("policy.pth", "arrays/last_obs.npy", "data"):
+        trap = tmp_path / "sprung"
+        forged = tmp_path / "forged.zip"
+        _replace_member(path, forged, name, pickle.dumps(_Trap(trap)))
+        if name == "data":  # is there for plain SB3; never looked at here
+            read_checkpoint(forged)
+        else:
+            with pytest.raises(CheckpointError, match="damaged, or no checkpoint"):
+                read_checkpoint(forged)
+        assert not trap.exists()
+
+
+def test_truncated_anywhere_it_is_refused(small: Any, tmp_path: Path) -> None:
+    path, _ = small
+    data = path.read_bytes()
+    broken = tmp_path / "broken.zip"
+    for size in range(0, len(data), 1024):
+        broken.write_bytes(data[:size])
+        with pytest.raises(CheckpointError, match="damaged"):
+            read_checkpoint(broken)
+
+
+def test_a_changed_byte_is_noticed_or_does_not_matter(
+    small: Any, tmp_path: Path
+) -> None:
+    path, _ = small
+    data = path.read_bytes()
+    whole = read_checkpoint(path)
+    broken = tmp_path / "broken.zip"
+    rng = random.Random(0)
+    noticed = 0
+    for _ in range(300):
+        at = rng.randrange(len(data))
+        broken.write_bytes(data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :])
+        try:
+            read = read_checkpoint(broken)
+        except CheckpointError:
+            noticed += 1
+            continue
+        np.testing.assert_equal(read.arrays, whole.arrays)
+        assert read.values == whole.values
+        assert_equal_parameters(read.parameters, whole.parameters)
+    assert noticed > 200
+
+
+def test_killed_while_writing_there_is_always_a_whole_one(
+    small: Any, tmp_path: Path
+) -> None:
+    _, session = small
+    model = session._model
+    saved = tmp_path / "checkpoint.zip"
+    rng = random.Random(0)
+    seen = set()
+    for _ in range(40):
+        pid = os.fork()
+        if pid == 0:
+            for number in range(10_000):
+                model.num_timesteps = number
+                snapshot = take_snapshot(model, session._callback.get_state(), {})
+                write_checkpoint(saved, model, snapshot)
+            os._exit(0)
+        time.sleep(rng.uniform(0.03, 0.12))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        if saved.exists():
+            seen.add(read_checkpoint(saved).timesteps)
+    assert len(seen) > 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"algorithm": "a2c"}, "algorithm: PPO; allowed: A2C"),
+        ({"rows": 9}, "rows: 8; allowed: 9"),
+        ({"columns": 6}, r"last_obs: shape \(4, 21, 14\); allowed"),
+        ({"n_envs": 2}, r"last_obs: shape"),
+        ({"randomizer": "uniform"}, "randomizer: 0; allowed: 1"),
+        ({"policy": "mlp"}, "doesn't fit this run"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(
+    changes: dict[str, Any], message: str, small: Any, tmp_path: Path
+) -> None:
+    path, _ = small
+    other = new_run(config_of("ppo", tmp_path).replace(**changes))
+    with pytest.raises(CheckpointError, match=message):
+        restore(other.session._model, read_checkpoint(path))
+
+
+def test_a_newer_version_is_told(small: Any, tmp_path: Path) -> None:
+    path, _ = small
+    newer = tmp_path / "newer.zip"
+    values = {**read_checkpoint(path).values, "format": 99}
+    _replace_member(path, newer, "checkpoint.json", json.dumps(values).encode())
+    with pytest.raises(CheckpointError, match="version 99; allowed: up to 1"):
+        read_checkpoint(newer)
+
+
+def test_what_is_not_as_it_was_is_told(small: Any) -> None:
+    path, _ = small
+    snapshot = read_checkpoint(path)
+    assert snapshot.differences == []
+    snapshot.values["surroundings"]["torch"] = "1.0"
+    assert snapshot.differences == [f"torch was 1.0, is {torch_version()}"]
+
+
+def torch_version() -> str:
+    return metadata.version("torch")
+
+
+class _Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.path,))
+
+
+def _replace_member(source: Path, target: Path, name: str, data: bytes) -> None:
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for member in old.namelist():
+            new.writestr(member, data if member == name else old.read(member))
 
 
 def assert_equal_parameters(first: Any, second: Any) -> None:

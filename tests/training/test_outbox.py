@@ -108,6 +108,32 @@ def test_nobody_reading_costs_no_episode_on_disk_and_no_memory(
     assert len(outbox._waiting) <= MAX_WAITING
 
 
+def test_sync_puts_on_disk_what_was_taken_though_nobody_reads(
+    outbox: Outbox, run: RunDirectory
+) -> None:
+    for number in range(5_000):
+        outbox.put(episode(number))
+    before = time.monotonic()
+    outbox.sync()
+    assert time.monotonic() - before < 2
+    assert len(run.episodes()) == 5_000
+
+
+def test_sync_tells_what_the_disk_refused(
+    messages: BatchQueue, run: RunDirectory
+) -> None:
+    outbox = Outbox(messages, "run-1", Journal(run, lambda _: None))
+    run.monitor_file.mkdir()  # in the way of the file
+    outbox.put(episode(1))
+    with pytest.raises(OSError, match="cannot be written"):
+        outbox.sync()
+    run.monitor_file.rmdir()
+    outbox.put(episode(2))
+    outbox.sync()
+    assert run.episodes()["episode"].tolist() == [1, 2]
+    outbox.close(0.1)
+
+
 def test_close_hands_over_what_is_left(messages: BatchQueue, run: RunDirectory) -> None:
     outbox = Outbox(messages, "run-1", None)
     for number in range(50):
@@ -116,3 +142,20 @@ def test_close_hands_over_what_is_left(messages: BatchQueue, run: RunDirectory) 
     assert len(receive(messages, 50)) == 50
     with pytest.raises(queue.Empty):
         messages.get(timeout=0.05)
+
+
+def test_the_last_message_is_heard_when_all_is_on_disk(
+    messages: BatchQueue, run: RunDirectory
+) -> None:
+    outbox = Outbox(messages, "run-1", Journal(run, pytest.fail))
+    outbox.put(episode(1))
+    seen: list[Any] = []
+
+    def on_disk() -> None:
+        seen.append([entry["state"] for entry in run.journal()])
+        seen.append(messages.empty())
+
+    receive(messages, 1)
+    outbox.close(5, {"type": "status", "state": "stopped"}, on_disk)
+    assert seen == [["stopped"], True]
+    assert receive(messages, 1)[0]["state"] == "stopped"

@@ -267,8 +267,8 @@ def test_no_orphan_is_left_when_the_parent_dies(end: int, tmp_path: Path) -> Non
         "    manager = TrainingManager()\n"
         f"    manager.start_training(TrainingConfig(run_dir={str(tmp_path)!r}))\n"
         "    print(manager.get_status()['pid'], flush=True)\n"
-        "    while manager.get_status()['effective'] != 'running':\n"
-        "        manager.metrics_queue.get()\n"
+        "    while (manager.metrics_queue.get().get('timesteps') or 0) < 50_000:\n"
+        "        pass\n"
         "    print('running', flush=True)\n"
         "    time.sleep(1000)\n"
     )
@@ -281,6 +281,76 @@ def test_no_orphan_is_left_when_the_parent_dies(end: int, tmp_path: Path) -> Non
         assert parent.stdout.readline() == "running\n"
         parent.send_signal(end)
         wait_for(lambda: not psutil.pid_exists(pid), 8)
+    (path,) = tmp_path.glob("*/run.json")
+    run = RunDirectory(path.parent)
+    assert run.state()["state"] == "stopped"
+    # The one of the start, and the one of the end.
+    assert len(run.checkpoints()) == 2
+
+
+def test_a_killed_run_goes_on_where_it_was(
+    manager: TrainingManager, listener: Listener, config: TrainingConfig
+) -> None:
+    run = start(manager, config.replace(checkpoint_seconds=0.1))
+    wait_for(lambda: len(run.checkpoints()) > 1)
+    wait_for(lambda: len(listener.of_type("episode")) > 50)
+    os.kill(manager.get_status()["pid"], signal.SIGKILL)
+    wait_for(is_effectively(manager, "failed"), 5)
+    killed_at = len(run.episodes())
+    before = {e["episode"]: e["reward"] for e in listener.of_type("episode")}
+
+    assert manager.start_training({}, resume=run)
+    wait_for(is_effectively(manager, "running"))
+    assert manager.get_status()["run_dir"] == str(run.path)
+    wait_for(lambda: len(run.episodes()) > killed_at)
+    assert manager.stop_training()
+    assert run.episodes()["episode"].tolist() == list(range(1, len(run.episodes()) + 1))
+    # What happened again is what had happened.
+    again = dict(zip(run.episodes()["episode"], run.episodes()["reward"], strict=True))
+    assert {number: again[number] for number in before} == before
+    (mark,) = listener.of_type("resume")
+    assert mark["timesteps"] > 0
+    assert mark["is_exact"]
+
+
+def test_a_worker_that_finds_its_run_taken_says_by_whom_and_touches_nothing(
+    manager: TrainingManager, config: TrainingConfig
+) -> None:
+    assert manager.start_training(config)
+    run = RunDirectory(manager.get_status()["run_dir"])
+    with run.lock():
+        assert manager.wait(60)
+    assert manager.status == "failed"
+    assert f"in use by process {os.getpid()}" in manager.get_status()["reason"]
+    assert not run.journal_file.exists()
+    assert run.checkpoints() == []
+
+
+def test_a_stopped_run_can_be_resumed_at_once(
+    manager: TrainingManager, config: TrainingConfig
+) -> None:
+    run = start(manager, config)
+    for _ in range(3):
+        assert manager.stop_training()
+        assert manager.start_training({}, resume=run), manager.get_status()["reason"]
+        wait_for(is_effectively(manager, "running"))
+
+
+def test_a_second_writer_is_refused_with_the_first_ones_pid(
+    manager: TrainingManager, config: TrainingConfig, listener: Listener
+) -> None:
+    run = start(manager, config)
+    other = TrainingManager(Listener())
+    assert not other.start_training({}, resume=str(run.path))
+    pid = manager.get_status()["pid"]
+    assert f"in use by process {pid}" in other.get_status()["reason"]
+    assert other.status == "failed"
+    assert manager.is_running()
+    manager.stop_training()
+    assert other.start_training({"total_timesteps": 1}, resume=str(run.path))
+    assert other.wait(60)
+    assert other.status == "finished"
+    other.close()
 
 
 def _grows(value: Callable[[], int]) -> bool:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.save_util import save_to_zip_file
 
-from tetris_widget.run_directory import to_json, write_atomically
+from tetris_widget.run_directory import METADATA_NAME, to_json, write_atomically
 
-METADATA_NAME = "metadata.json"
+VARIABLES_NAME = "pytorch_variables.pth"
 # What `load` makes anew, or what belongs to the run rather than to the model.
 NOT_THE_MODELS = ("_last_obs", "_last_episode_starts", "_last_original_obs")
 
@@ -45,26 +45,38 @@ def save_model(
     Raises:
         OSError: it cannot be written; what was there before is unharmed.
     """
-    buffer = io.BytesIO()
-    write_sb3(buffer, model, parameters or model.get_parameters(), {})
-    with zipfile.ZipFile(buffer, "a") as archive:
-        archive.writestr(METADATA_NAME, to_json(metadata, indent=2))
-    data = buffer.getvalue()
+    data = model_zip(model, metadata, parameters)
     write_atomically(path, data)
     beside = {**metadata, "sha256": hashlib.sha256(data).hexdigest()}
     write_atomically(path.parent / METADATA_NAME, to_json(beside, indent=2))
 
 
-def read_metadata(path: Path) -> dict[str, Any] | None:
-    """Return the metadata inside a model's zip; None if there is no whole model."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:
-                return None
-            metadata = json.loads(archive.read(METADATA_NAME))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-    return metadata if isinstance(metadata, dict) else None
+def model_zip(
+    model: BaseAlgorithm,
+    metadata: Mapping[str, Any],
+    parameters: Mapping[str, Any] | None = None,
+) -> bytes:
+    """Return the file that `save_model` writes."""
+    buffer = io.BytesIO()
+    write_sb3(buffer, model, parameters or model.get_parameters(), {})
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr(METADATA_NAME, to_json(metadata, indent=2))
+    return buffer.getvalue()
+
+
+def read_parameters(archive: zipfile.ZipFile) -> dict[str, Any]:
+    """Return a model's parameters as `get_parameters` gives them; unpickle nothing.
+
+    Raises:
+        ValueError: there are none, or the file holds more than weights.
+    """
+    parameters = {}
+    for name in archive.namelist():
+        if name.endswith(".pth") and name != VARIABLES_NAME:
+            parameters[name.removesuffix(".pth")] = _load_weights(archive, name)
+    if not parameters:
+        raise ValueError(f"{archive.filename} holds no weights")
+    return parameters
 
 
 def write_sb3(
@@ -95,3 +107,13 @@ def write_sb3(
         params=dict(parameters),
         pytorch_variables={name: getattr(model, name) for name in variables},
     )
+
+
+def _load_weights(archive: zipfile.ZipFile, name: str) -> Any:
+    with archive.open(name) as file:
+        try:
+            return torch.load(file, "cpu", weights_only=True)
+        except Exception as error:  # what is no pickle can raise nearly anything
+            raise ValueError(
+                f"{name} is damaged, or holds more than weights"
+            ) from error

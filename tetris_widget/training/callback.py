@@ -20,8 +20,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
 from tetris_widget.config import check_speed, step_delay
-from tetris_widget.run_directory import to_jsonable
-from tetris_widget.training.best import read_metadata, save_model
+from tetris_widget.run_directory import read_metadata, to_jsonable
+from tetris_widget.training.best import save_model
 
 Message = dict[str, Any]
 

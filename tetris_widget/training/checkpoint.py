@@ -23,9 +23,9 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from tetris_widget.game.state import Field, State, check
-from tetris_widget.run_directory import atomic_file, versions
-from tetris_widget.training.best import write_sb3
+from tetris_widget.game.state import Field, State, check, split
+from tetris_widget.run_directory import DAMAGED_ZIP, atomic_file, versions
+from tetris_widget.training.best import read_parameters, write_sb3
 
 FORMAT = 1
 VALUES_NAME = "checkpoint.json"
@@ -41,14 +41,7 @@ COUNTERS = (
     "exploration_rate",
 )
 STATISTICS = ("ep_info_buffer", "ep_success_buffer")
-BUFFER_ARRAYS = (
-    "observations",
-    "next_observations",
-    "actions",
-    "rewards",
-    "dones",
-    "timeouts",
-)
+BUFFER_ARRAYS = ("observations", "actions", "rewards", "dones", "timeouts")
 
 Values = dict[str, Any]
 
@@ -127,6 +120,9 @@ def take_snapshot(model: BaseAlgorithm, reports: Values, extra: Values) -> Snaps
         filled = buffer.buffer_size if buffer.full else buffer.pos
         # Not copies: too large. `Checkpointer` writes them before anything goes on.
         arrays |= {f"buffer/{n}": getattr(buffer, n)[:filled] for n in BUFFER_ARRAYS}
+        # An observation's next one is the next row's, but for these: half the size.
+        ends = _ends(buffer.dones[:filled], buffer.pos)
+        arrays["buffer/ends"] = buffer.next_observations[:filled][ends]
     return Snapshot(copy_parameters(model.get_parameters()), values, arrays)
 
 
@@ -140,19 +136,25 @@ def restore(model: BaseAlgorithm, snapshot: Snapshot) -> None:
     Raises:
         CheckpointError: the snapshot is of another kind of run; the message says how.
     """
+    try:
+        _restore(model, snapshot)
+    except CheckpointError:
+        raise
+    except (ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"the checkpoint doesn't fit this run: {error}"
+        ) from error
+
+
+def _restore(model: BaseAlgorithm, snapshot: Snapshot) -> None:
     values, kind = snapshot.values, type(model).__name__
     if values["algorithm"] != kind:
         raise CheckpointError(f"algorithm: {values['algorithm']}; allowed: {kind}")
     env: Any = model.env
-    try:
-        check(_without_prefixes(snapshot.arrays), _fields(model))
-        env.set_state(_with_prefix(snapshot.arrays, "env/"))
-        _restore_buffer(getattr(model, "replay_buffer", None), snapshot)
-        model.set_parameters(snapshot.parameters, exact_match=True, device="cpu")
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise CheckpointError(
-            f"the checkpoint doesn't fit this run: {error}"
-        ) from error
+    check(_without_prefixes(snapshot.arrays), _fields(model))
+    env.set_state(_with_prefix(snapshot.arrays, "env/"))
+    _restore_buffer(getattr(model, "replay_buffer", None), snapshot)
+    model.set_parameters(snapshot.parameters, exact_match=True, device="cpu")
     for name in COUNTERS:
         if name in values["model"]:
             setattr(model, name, values["model"][name])
@@ -227,16 +229,12 @@ def read_checkpoint(path: Path) -> Snapshot:
             if bad is not None:
                 raise CheckpointError(f"{path} is damaged: {bad} has changed")
             return _read(archive)
-    except (
-        zipfile.BadZipFile,
-        KeyError,
-        ValueError,
-        EOFError,
-        NotImplementedError,
-    ) as e:
-        if isinstance(e, CheckpointError):
-            raise
-        raise CheckpointError(f"{path} is damaged, or no checkpoint: {e}") from e
+    except CheckpointError:
+        raise
+    except (KeyError, ValueError, EOFError, *DAMAGED_ZIP) as error:
+        raise CheckpointError(
+            f"{path} is damaged, or no checkpoint: {error}"
+        ) from error
 
 
 def _read(archive: zipfile.ZipFile) -> Snapshot:
@@ -246,16 +244,13 @@ def _read(archive: zipfile.ZipFile) -> Snapshot:
             f"{archive.filename} is of version {values['format']}; allowed: up to "
             f"{FORMAT}; a newer tetris-widget reads it"
         )
-    arrays, parameters = {}, {}
+    arrays = {}
     for name in archive.namelist():
-        with archive.open(name) as member:
-            stem = name.rpartition(".")[0]
-            if name.startswith(ARRAYS_PREFIX):
-                array = np.lib.format.read_array(member, allow_pickle=False)
-                arrays[stem.removeprefix(ARRAYS_PREFIX)] = array
-            elif name.endswith(".pth") and name != "pytorch_variables.pth":
-                parameters[stem] = torch.load(member, "cpu", weights_only=True)
-    return Snapshot(parameters, values, arrays)
+        if name.startswith(ARRAYS_PREFIX):
+            stem = name.removeprefix(ARRAYS_PREFIX).removesuffix(".npy")
+            with archive.open(name) as member:
+                arrays[stem] = np.lib.format.read_array(member, allow_pickle=False)
+    return Snapshot(read_parameters(archive), values, arrays)
 
 
 def _fields(model: BaseAlgorithm) -> dict[str, Field]:
@@ -280,9 +275,28 @@ def _restore_buffer(buffer: Any, snapshot: Snapshot) -> None:
     saved, arrays = snapshot.values["buffer"], _with_prefix(snapshot.arrays, "buffer/")
     filled = buffer.buffer_size if saved["full"] else int(saved["pos"])
     fields = {name: Field(getattr(buffer, name)[:filled]) for name in BUFFER_ARRAYS}
-    for name, array in check(arrays, fields).items():
+    own, rest = split(arrays, fields)
+    ends = _ends(own["dones"], int(saved["pos"]))
+    following = buffer.next_observations[:filled]
+    rest = check(rest, {"ends": Field(following[ends])})
+    for name, array in own.items():
         getattr(buffer, name)[:filled] = array
+    following[:] = np.roll(own["observations"], -1, axis=0)
+    following[ends] = rest["ends"]
     buffer.pos, buffer.full = int(saved["pos"]), bool(saved["full"])
+
+
+def _ends(dones: NDArray[Any], position: int) -> NDArray[np.bool_]:
+    """Return after which observations of a replay buffer a game, or the buffer, ends.
+
+    Args:
+        dones: (rows, n_envs), 1 where a game ends.
+        position: of the row that is written next.
+    """
+    ends: NDArray[np.bool_] = dones != 0
+    if len(ends):
+        ends[position - 1] = True
+    return ends
 
 
 def _with_prefix(arrays: Mapping[str, Any], prefix: str) -> State:

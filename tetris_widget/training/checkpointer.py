@@ -30,8 +30,11 @@ from tetris_widget.training.checkpoint import (
 )
 
 KEPT = 3
-# Neither snapshots nor files may cost more than this share of the time.
-SHARE = 0.01
+# Neither snapshots nor files may cost more than these shares of the time.
+SNAPSHOT_SHARE = 0.005
+FILE_SHARE = 0.01
+# A stop takes back this much at most, and a rollout.
+MAX_SNAPSHOT_SECONDS = 1.0
 
 
 class Checkpointer(BaseCallback):
@@ -42,6 +45,8 @@ class Checkpointer(BaseCallback):
         reports: the run's other callback, which counts.
         seconds: from one to the next; longer where they take long.
         extra: gives other plain values to be kept in a checkpoint.
+        sync: puts every episode counted so far on disk; a checkpoint that counts more
+            than are there would leave a gap. An OSError means that it cannot.
         resumed: what the run goes on from; None: it is new.
     """
 
@@ -51,6 +56,7 @@ class Checkpointer(BaseCallback):
         reports: WebMetricsCallback,
         seconds: float,
         extra: Callable[[], dict[str, Any]],
+        sync: Callable[[], None],
         resumed: Snapshot | None = None,
     ) -> None:
         super().__init__()
@@ -58,6 +64,7 @@ class Checkpointer(BaseCallback):
         self._reports = reports
         self._seconds = seconds
         self._extra = extra
+        self._sync = sync
         self._resumed = resumed
         self._snapshot: Snapshot | None = None
         self._snapshot_due = 0.0
@@ -115,7 +122,7 @@ class Checkpointer(BaseCallback):
         if is_due:
             self.save()
             spent = time.perf_counter() - now
-            self._due = now + max(self._seconds, spent / SHARE)
+            self._due = now + max(self._seconds, spent / FILE_SHARE)
 
     def _on_step(self) -> bool:
         return True
@@ -130,11 +137,13 @@ class Checkpointer(BaseCallback):
         before = time.perf_counter()
         state = self._reports.get_state()
         self._snapshot = take_snapshot(self.model, state, self._extra())
-        self._snapshot_due = before + (time.perf_counter() - before) / SHARE
+        spent = time.perf_counter() - before
+        self._snapshot_due = before + min(spent / SNAPSHOT_SHARE, MAX_SNAPSHOT_SECONDS)
 
     def _write(self, path: Path) -> bool:
         assert self._snapshot is not None
         try:
+            self._sync()
             write_checkpoint(path, self.model, self._snapshot)
         except OSError as error:
             if not self._has_failed:

@@ -69,6 +69,17 @@ class Journal:
             failure = error
         self._report(failure)
 
+    def sync(self) -> None:
+        """Make what was written survive a power cut.
+
+        Raises:
+            OSError: something could not be written yet.
+        """
+        if any(self._unwritten.values()):
+            raise OSError(errno.EIO, f"{self._run.path} cannot be written")
+        for descriptor in self._files.values():
+            os.fsync(descriptor)
+
     def close(self) -> None:
         """Close the files."""
         for descriptor in self._files.values():

@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from tetris_widget.ipc import BatchQueue, pack
@@ -65,31 +66,64 @@ class Outbox:
     def flush(self) -> None:
         """Write everything taken so far to disk and to the queue, if it is read."""
         with self._turn:
-            messages = [self._inbox.popleft() for _ in range(len(self._inbox))]
-            if messages and self.journal is not None:
-                self.journal.write(messages)
-            self._waiting.extend(_coalesce(messages))
+            self._write()
             self._send()
 
-    def close(self, seconds: float) -> None:
-        """Flush, and wait up to `seconds` until the other side has it all."""
+    def sync(self) -> None:
+        """Write everything taken so far to disk, for good; wait for nobody's reading.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with self._turn:
+            self._write()
+            if self.journal is not None:
+                self.journal.sync()
+
+    def close(
+        self,
+        seconds: float,
+        last: Message | None = None,
+        on_disk: Callable[[], None] | None = None,
+    ) -> None:
+        """Write and send what is left, and wait until the other side has it all.
+
+        Args:
+            seconds: how long to wait.
+            last: a last message.
+            on_disk: called when all is written and nothing more will be, before anybody
+                hears the last message.
+        """
         self._closing = True
         self._wake.set()
         self._thread.join(seconds)
+        if last is not None:
+            self.put(last)
+        with self._turn:
+            self._write()
+            if self.journal is not None:
+                self.journal.close()
+                self.journal = None
+        if on_disk is not None:
+            on_disk()
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self.flush()
             if not self._waiting and self._queue.is_sent:
                 break
             time.sleep(0.005)
-        if self.journal is not None:
-            self.journal.close()
 
     def _loop(self) -> None:
         while not self._closing:
             self._wake.wait(FLUSH_SECONDS)
             self._wake.clear()
             self.flush()
+
+    def _write(self) -> None:
+        messages = [self._inbox.popleft() for _ in range(len(self._inbox))]
+        if messages and self.journal is not None:
+            self.journal.write(messages)
+        self._waiting.extend(_coalesce(messages))
 
     def _send(self) -> None:
         batches = pack(list(self._waiting))

@@ -15,8 +15,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from tetris_widget.config import TrainingConfig, View, check_speed, moves_per_second
 from tetris_widget.envs import TetrisVecEnv
-from tetris_widget.run_directory import RunDirectory, to_jsonable
-from tetris_widget.training.best import read_metadata, save_model
+from tetris_widget.run_directory import RunDirectory, read_metadata, to_jsonable
+from tetris_widget.training.best import save_model
 from tetris_widget.training.callback import (
     MAX_EPISODES_KEPT,
     StopTraining,
@@ -51,7 +51,7 @@ class TrainingSession:
     Args:
         config: of the run.
         run: where it is kept; the caller is its only writer.
-        metrics_queue: takes what is reported.
+        metrics_queue: takes what is reported; `sync()` puts it on disk.
         command_queue: gives commands.
         pause_event: set = run, cleared = pause.
         stop_event: set = stop.
@@ -109,6 +109,7 @@ class TrainingSession:
             self._callback,
             config.checkpoint_seconds,
             lambda: {"evaluation": self._evaluation.get_state()},
+            metrics_queue.sync,
             self._resumed,
         )
         self._callback.on_pause.append(self._checkpointer.save)
@@ -340,3 +341,12 @@ class _Evaluation:
             self._callback.warn(f"could not save the best evaluated model: {reason}")
             return
         self._best = result.mean_lines
+        self._callback.send(
+            "info",
+            kind="best_eval",
+            text=f"best evaluation: {result.mean_lines:,.1f} lines per game "
+            f"({result.lower:,.1f} to {result.upper:,.1f}), saved to best_eval/",
+            mean_lines=result.mean_lines,
+            lower=result.lower,
+            upper=result.upper,
+        )

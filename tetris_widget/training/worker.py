@@ -65,6 +65,7 @@ class Worker:
         self._outbox: Outbox | None = None
         self._session: TrainingSession | None = None
         self._is_loaded = False
+        self._lock = contextlib.ExitStack()
         self._log = _Log()
 
     def main(self, job: Message) -> int:
@@ -157,11 +158,12 @@ class Worker:
     def _run(self, job: Message) -> int:
         run = RunDirectory(job["run_path"])
         try:
-            with run.lock():
-                return self._train(run, job)
+            self._lock.enter_context(run.lock())
+            run.remove_leftovers()
         except (RunBusyError, OSError) as error:
             # It is another process's, or cannot be written: nothing of it is touched.
             return self._fail(error, None)
+        return self._train(run, job)
 
     def _train(self, run: RunDirectory, job: Message) -> int:
         self._log.move_to(run)
@@ -190,8 +192,8 @@ class Worker:
     def _fail(self, error: BaseException, run: RunDirectory | None) -> int:
         sentence, excerpt = _describe(error)
         print(excerpt, file=sys.stderr, flush=True)
-        outbox = self._outbox or self._new_outbox(None)
-        outbox.put(
+        self._outbox = self._outbox or self._new_outbox(None)
+        self._outbox.put(
             {
                 "type": "error",
                 "text": sentence,
@@ -208,14 +210,17 @@ class Worker:
                 run.write_state(outcome, reason=reason, **self._progress())
             except OSError as error:
                 self._warn(f"could not write {run.state_file}: {error.strerror}")
-        self._report(outcome, reason=reason)
-        if self._outbox is not None:
-            self._outbox.close(GOODBYE_SECONDS)
+        if self._outbox is None:
+            self._report(outcome, reason=reason)
+            return
+        # Whoever hears of the end can resume at once: nobody has the directory.
+        last = {**_status(outcome, reason=reason), **self._progress()}
+        self._outbox.close(GOODBYE_SECONDS, last, self._lock.close)
 
     def _report(
         self, state: str, detail: str | None = None, reason: str | None = None
     ) -> None:
-        message = {"type": "status", "state": state, "reason": reason, "detail": detail}
+        message = _status(state, detail, reason)
         if self._outbox is None:
             # Before torch is loaded there is nothing to batch, and nothing to lose.
             self._metrics_queue.put({**message, "run_id": None})
@@ -241,6 +246,12 @@ class Worker:
 
     def _new_outbox(self, run_id: str | None) -> Outbox:
         return Outbox(self._metrics_queue, run_id, None)
+
+
+def _status(
+    state: str, detail: str | None = None, reason: str | None = None
+) -> Message:
+    return {"type": "status", "state": state, "reason": reason, "detail": detail}
 
 
 def _describe(error: BaseException) -> tuple[str, str]:

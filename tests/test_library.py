@@ -1,0 +1,259 @@
+"""Models by name: kept, listed, renamed, sent and received, without running code."""
+
+from __future__ import annotations
+
+import pickle
+import random
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import DQN, PPO
+
+from tests.training.runs import SMALL, new_run
+from tests.training.test_checkpoint import assert_equal_parameters
+from tetris_widget.config import ConfigError, TrainingConfig
+from tetris_widget.library import ModelFileError, ModelLibrary
+from tetris_widget.run_directory import RunDirectory
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    options: dict[str, Any] = {"total_timesteps": 1_000, "seed": 3}
+    directory = tmp_path_factory.mktemp("runs")
+    session = new_run(TrainingConfig(**{**SMALL, **options}, run_dir=str(directory)))
+    assert session.train() == "finished"
+    return session.run
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> ModelLibrary:
+    return ModelLibrary(tmp_path / "models")
+
+
+def test_an_empty_library_has_an_empty_list(library: ModelLibrary) -> None:
+    assert library.names() == []
+    assert library.models().empty
+
+
+@pytest.mark.parametrize("which", ["latest", "best", "last"])
+def test_a_saved_model_is_loaded_as_it_was(
+    which: str, library: ModelLibrary, run: RunDirectory
+) -> None:
+    path = library.save("mine", run, which, notes="first try")
+    sources = {
+        "latest": run.checkpoints()[0],
+        "best": run.best_model_file,
+        "last": run.last_model_file,
+    }
+    expected = PPO.load(sources[which], device="cpu")
+    for loaded in (library.load("mine"), PPO.load(path, device="cpu")):
+        assert_equal_parameters(loaded.get_parameters(), expected.get_parameters())
+        for name in ("n_envs", "n_steps", "batch_size", "gamma", "seed"):
+            assert getattr(loaded, name) == getattr(expected, name), name
+    (row,) = library.models().to_dict("records")
+    assert row["name"] == "mine"
+    assert row["notes"] == "first try"
+    assert row["algorithm"] == "ppo"
+    assert row["timesteps"] == expected.num_timesteps
+    assert library.config("mine") == run.config()
+
+
+def test_a_loaded_model_plays(library: ModelLibrary, run: RunDirectory) -> None:
+    library.save("mine", run, "best")
+    model = library.load("mine")
+    assert model.env is not None
+    actions, _ = model.predict(model.env.reset(), deterministic=True)  # type: ignore[arg-type]
+    assert actions.shape == (1,)
+
+
+def test_loading_draws_from_no_generator_of_the_notebooks(
+    library: ModelLibrary, run: RunDirectory
+) -> None:
+    library.save("mine", run, "best")
+    random.seed(1)
+    np.random.seed(1)
+    before = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index,union-attr]
+    threads = torch.get_num_threads()
+    library.load("mine")
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # type: ignore[index,union-attr]
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("algorithm", ["dqn", "a2c", "maskable_ppo"])
+def test_every_algorithm_is_kept(
+    algorithm: str, library: ModelLibrary, tmp_path: Path
+) -> None:
+    options = {**SMALL, "algorithm": algorithm, "total_timesteps": 64}
+    session = new_run(TrainingConfig(**options, run_dir=str(tmp_path)))
+    session.train()
+    path = library.save(algorithm, session.run, "last")
+    model = session.session._model
+    assert_equal_parameters(
+        library.load(algorithm).get_parameters(), model.get_parameters()
+    )
+    again = type(model).load(path, device="cpu")
+    assert_equal_parameters(again.get_parameters(), model.get_parameters())
+    if isinstance(model, DQN):
+        assert isinstance(again, DQN)
+        assert again.buffer_size == model.buffer_size
+        assert again.learning_starts == model.learning_starts
+
+
+def test_names_are_changed_and_models_deleted(
+    library: ModelLibrary, run: RunDirectory
+) -> None:
+    library.save("b", run, "best")
+    library.save("a", run, "last")
+    assert library.names() == ["a", "b"]
+    library.rename("b", "模型 2")
+    assert library.names() == ["a", "模型 2"]
+    for refused in (
+        lambda: library.rename("a", "模型 2"),
+        lambda: library.save("a", run, "best"),
+        lambda: library.import_model(library.file("a")),
+    ):
+        with pytest.raises(ValueError, match="is taken; allowed: a new one"):
+            refused()
+    library.delete("a")
+    with pytest.raises(ValueError, match="no model 'a'; allowed: 模型 2"):
+        library.delete("a")
+    assert library.names() == ["模型 2"]
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "x" * 300, ""])
+def test_a_name_that_no_file_can_have_is_refused(
+    name: str, library: ModelLibrary, run: RunDirectory
+) -> None:
+    library.save("a", run, "best")
+    for call in (library.load, library.delete, lambda n: library.rename("a", n)):
+        with pytest.raises(ValueError, match="is refused; allowed"):
+            call(name)
+    with pytest.raises(ValueError, match="is refused; allowed"):
+        library.save(name, run, "best")
+    assert library.names() == ["a"]
+
+
+def test_notes_are_replaced_and_nothing_else(
+    library: ModelLibrary, run: RunDirectory
+) -> None:
+    library.save("a", run, "best", notes="old")
+    before = library.models().drop(columns="notes")
+    weights = library.load("a").get_parameters()
+    library.set_notes("a", "neu: γ war 0,98")
+    assert library.models()["notes"].tolist() == ["neu: γ war 0,98"]
+    assert library.models().drop(columns="notes").equals(before)
+    assert_equal_parameters(library.load("a").get_parameters(), weights)
+    with pytest.raises(ValueError, match="10001 characters; allowed: up to 10,000"):
+        library.set_notes("a", "x" * 10_001)
+
+
+def test_a_model_goes_from_one_library_to_another(
+    library: ModelLibrary, run: RunDirectory, tmp_path: Path
+) -> None:
+    library.save("a", run, "best", notes="for you")
+    sent = library.export("a", tmp_path)
+    assert sent == tmp_path / "a.zip"
+    with pytest.raises(FileExistsError, match="nothing is overwritten"):
+        library.export("a", tmp_path)
+    other = ModelLibrary(tmp_path / "other")
+    other.import_model(sent, "b")
+    row, original = other.models().iloc[0], library.models().iloc[0]
+    assert row.drop("name").equals(original.drop("name"))
+    assert_equal_parameters(
+        other.load("b").get_parameters(), library.load("a").get_parameters()
+    )
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.path,))
+
+
+def forge(source: Path, target: Path, name: str, data: bytes) -> None:
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for member in old.namelist():
+            new.writestr(member, data if member == name else old.read(member))
+
+
+def test_code_that_comes_with_a_model_is_neither_run_nor_kept(
+    library: ModelLibrary, run: RunDirectory, tmp_path: Path
+) -> None:
+    library.save("a", run, "best")
+    trap = tmp_path / "sprung"
+    code = pickle.dumps(Trap(trap), protocol=2)
+    forged = tmp_path / "forged.zip"
+    forge(library.file("a"), forged, "data", code)
+    PPO.load(library.import_model(forged, "clean"), device="cpu")
+    forge(library.file("a"), forged, "policy.pth", code)
+    with pytest.raises(ModelFileError, match="holds more than weights"):
+        library.import_model(forged, "dirty")
+    assert library.names() == ["a", "clean"]
+    assert not trap.exists()
+
+
+def test_a_foreign_model_must_be_trusted(library: ModelLibrary, tmp_path: Path) -> None:
+    model = PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, device="cpu")
+    foreign = tmp_path / "foreign.zip"
+    model.save(foreign)
+    with pytest.raises(ModelFileError, match="if you trust them, pass trust=True"):
+        library.import_model(foreign)
+    assert library.names() == []
+    library.import_model(foreign, trust=True)
+    with pytest.raises(ModelFileError, match="if you trust them, pass trust=True"):
+        library.load("foreign")
+    loaded = library.load("foreign", trust=True)
+    assert_equal_parameters(loaded.get_parameters(), model.get_parameters())
+    assert library.models()["name"].tolist() == ["foreign"]
+
+
+@pytest.mark.parametrize("trust", [False, True])
+@pytest.mark.parametrize("data", [b"", b"nonsense", None])
+def test_what_is_no_model_is_refused(
+    data: bytes | None, trust: bool, library: ModelLibrary, tmp_path: Path
+) -> None:
+    path = tmp_path / "file.zip"
+    if data is None:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("hello.txt", "hello")
+    else:
+        path.write_bytes(data)
+    with pytest.raises(ModelFileError, match=r"file\.zip"):
+        library.import_model(path, trust=trust)
+    with pytest.raises(ModelFileError, match=r"nowhere\.zip"):
+        library.import_model(tmp_path / "nowhere.zip", trust=trust)
+    assert library.names() == []
+
+
+def test_a_damaged_model_is_listed_and_refused(
+    library: ModelLibrary, run: RunDirectory
+) -> None:
+    path = library.save("a", run, "best")
+    library.save("b", run, "best")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ModelFileError):
+        library.load("a")
+    assert library.models()["notes"].tolist() == ["cannot be read", ""]
+
+
+def test_a_run_without_that_model_says_so(
+    library: ModelLibrary, tmp_path: Path
+) -> None:
+    run = RunDirectory.create(TrainingConfig(run_dir=str(tmp_path)))
+    for which in ("best_eval", "best", "latest", "last"):
+        with pytest.raises(ModelFileError, match=f"has no model '{which}'"):
+            library.save("a", run, which)
+    with pytest.raises(ValueError, match="which: 'worst' is refused; allowed: best_e"):
+        library.save("a", run, "worst")
+    with pytest.raises(ConfigError, match=r"config\.json"):
+        library.save("a", tmp_path)

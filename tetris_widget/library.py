@@ -1,0 +1,391 @@
+"""Models that a person keeps, by name, apart from the runs that they come from.
+
+Owns a directory with one zip for each: SB3's own, which plain SB3 loads, with what is
+known of the model inside it. SB3's `load` unpickles, and a pickle from elsewhere can do
+anything; so what comes in is taken apart into weights and data, and made anew from
+these. Deliberately doesn't know who shows the list.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tetris_widget.config import ConfigError, TrainingConfig
+from tetris_widget.run_directory import (
+    DAMAGED_ZIP,
+    METADATA_NAME,
+    RunDirectory,
+    check_name,
+    read_metadata,
+    to_json,
+    write_atomically,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from stable_baselines3.common.base_class import BaseAlgorithm
+
+COLUMNS = (
+    "name",
+    "mean_lines",
+    "lower",
+    "upper",
+    "best_lines",
+    "timesteps",
+    "algorithm",
+    "saved_at",
+    "notes",
+)
+NUMBERS = ("mean_lines", "lower", "upper", "best_lines", "timesteps", "saved_at")
+CHECKPOINT_NAME = "checkpoint.json"
+MAX_NOTES = 10_000
+# A replay buffer of this size holds the model that is made anew: it is never filled.
+SMALL_BUFFER = 1_000
+
+
+class ModelFileError(ValueError):
+    """A file that is no model, or that would have to be trusted."""
+
+
+class ModelLibrary:
+    """Models by name, in a directory.
+
+    Attributes:
+        path: the directory; it is made when the first model is saved.
+    """
+
+    def __init__(self, path: str | Path = "models") -> None:
+        self.path = Path(path).expanduser().absolute()
+
+    def names(self) -> list[str]:
+        """Return the models' names, sorted."""
+        return sorted(file.stem for file in self.path.glob("*.zip"))
+
+    def models(self) -> pd.DataFrame:
+        """Return what is known of every model.
+
+        Columns: name; mean_lines, lower, upper (of its evaluation, 95 %); best_lines
+        (of one game); timesteps; algorithm; saved_at (a time); notes.
+        """
+        import pandas as pd
+
+        rows = []
+        for name in self.names():
+            facts = read_metadata(self.file(name)) or {"notes": "cannot be read"}
+            rows.append({"name": name, **facts})
+        frame = pd.DataFrame(rows, columns=list(COLUMNS))
+        for column in NUMBERS:
+            frame[column] = pd.to_numeric(frame[column], errors="coerce")
+        frame["saved_at"] = pd.to_datetime(frame["saved_at"], unit="s", utc=True)
+        return frame
+
+    def file(self, name: str) -> Path:
+        """Return where a model is, or would be.
+
+        Raises:
+            ValueError: no file can be called so.
+        """
+        return self.path / f"{check_name(name)}.zip"
+
+    def save(
+        self,
+        name: str,
+        run: RunDirectory | str | Path,
+        which: str = "best_eval",
+        notes: str = "",
+    ) -> Path:
+        """Keep a model of a run under a name.
+
+        Args:
+            name: of the model.
+            run: where it was trained.
+            which: `best_eval` (the best evaluation), `best` (the best game), `latest`
+                (the newest checkpoint), `last` (when the run ended).
+            notes: whatever helps to remember.
+
+        Raises:
+            ValueError: the name is taken, or none for a file; `which` is neither.
+            ModelFileError: there is no such model (yet), or it is damaged.
+            ConfigError: `run` is not the directory of a run.
+        """
+        source = run if isinstance(run, RunDirectory) else RunDirectory(run)
+        config = source.config()
+        return self._keep(name, _model_file(source, which), config, notes)
+
+    def rename(self, name: str, new_name: str) -> Path:
+        """Give a model another name; return its file.
+
+        Raises:
+            ValueError: there is no such model; the new name is taken, or none.
+        """
+        return self._need(name).rename(self._free(new_name))
+
+    def delete(self, name: str) -> None:
+        """Delete a model.
+
+        Raises:
+            ValueError: there is no such model.
+        """
+        self._need(name).unlink()
+
+    def set_notes(self, name: str, notes: str) -> None:
+        """Replace a model's notes.
+
+        Raises:
+            ValueError: there is no such model, or the notes are too long.
+            ModelFileError: its file is damaged.
+        """
+        path = self._need(name)
+        metadata = read_metadata(path)
+        if metadata is None:
+            raise ModelFileError(f"{path} is damaged, or has no notes")
+        changed = {**metadata, "notes": _check_notes(notes)}
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(path) as old, zipfile.ZipFile(buffer, "w") as new:
+            for member in old.namelist():
+                if member != METADATA_NAME:
+                    new.writestr(member, old.read(member))
+            new.writestr(METADATA_NAME, to_json(changed, indent=2))
+        write_atomically(path, buffer.getvalue())
+
+    def config(self, name: str) -> TrainingConfig:
+        """Return the configuration that a model was trained with.
+
+        Raises:
+            ValueError: there is no such model.
+            ModelFileError: it is damaged, or not one of ours.
+        """
+        path = self._need(name)
+        return _config_in(read_metadata(path) or {}, path)
+
+    def load(self, name: str, trust: bool = False) -> BaseAlgorithm:
+        """Load a model, unpickling nothing unless it is trusted.
+
+        Args:
+            name: of the model.
+            trust: let SB3 load the file as it is, which can run code from it; for
+                models that came in that way.
+
+        Raises:
+            ValueError: there is no such model.
+            ModelFileError: it is damaged, or would have to be trusted.
+        """
+        path = self._need(name)
+        if trust:
+            return _load_trusted(path)
+        return _made_anew(path)
+
+    def export(self, name: str, target: str | Path) -> Path:
+        """Copy a model to a file (or into a directory) that plain SB3 can load.
+
+        Raises:
+            ValueError: there is no such model.
+            FileExistsError: there is a file already.
+        """
+        source, path = self._need(name), Path(target).expanduser()
+        if path.is_dir():
+            path = path / source.name
+        if path.exists():
+            raise FileExistsError(f"{path} is there already; nothing is overwritten")
+        write_atomically(path, source.read_bytes())
+        return path
+
+    def import_model(
+        self, source: str | Path, name: str | None = None, trust: bool = False
+    ) -> Path:
+        """Take in a model from a file.
+
+        A model of this library's is taken apart into weights and data and made anew, so
+        that no code that came with it stays. Any other one cannot be: loading it runs
+        whatever its maker put in.
+
+        Args:
+            source: the file.
+            name: under which it is kept; None: the file's own.
+            trust: take it as it is, as you would run a program of its maker's.
+
+        Raises:
+            ValueError: the name is taken, or none for a file.
+            ModelFileError: it is no model, damaged, or would have to be trusted.
+        """
+        path = Path(source).expanduser()
+        name = path.stem if name is None else name
+        if trust:
+            _load_trusted(path)
+            target = self._free(name)
+            write_atomically(target, path.read_bytes())
+            return target
+        metadata = read_metadata(path) or {}
+        return self._keep(
+            name, path, _config_in(metadata, path), str(metadata.get("notes", ""))
+        )
+
+    def _keep(
+        self, name: str, source: Path, config: TrainingConfig, notes: str
+    ) -> Path:
+        """Save the model in `source`, made anew."""
+        target = self._free(name)
+        notes = _check_notes(notes)
+        from tetris_widget.training.best import model_zip
+
+        metadata = {
+            **_facts(source),
+            "algorithm": config.algorithm,
+            "config": config.to_dict(),
+            "notes": notes,
+        }
+        write_atomically(target, model_zip(_made_anew(source, config), metadata))
+        return target
+
+    def _need(self, name: str) -> Path:
+        path = self.file(name)
+        if not path.exists():
+            allowed = ", ".join(self.names()) or "there is none yet"
+            raise ValueError(f"name: no model {name!r}; allowed: {allowed}")
+        return path
+
+    def _free(self, name: str) -> Path:
+        path = self.file(name)
+        if path.exists():
+            raise ValueError(f"name: {name!r} is taken; allowed: a new one")
+        return path
+
+
+def _model_file(run: RunDirectory, which: str) -> Path:
+    newest = run.checkpoints()
+    files = {
+        "best_eval": run.best_evaluated_model_file,
+        "best": run.best_model_file,
+        "latest": newest[0] if newest else run.checkpoint_file(0),
+        "last": run.last_model_file,
+    }
+    if which not in files:
+        allowed = ", ".join(files)
+        raise ValueError(f"which: {which!r} is refused; allowed: {allowed}")
+    if not files[which].exists():
+        raise ModelFileError(f"{run.path} has no model {which!r} (yet)")
+    return files[which]
+
+
+def _check_notes(notes: str) -> str:
+    if len(notes) > MAX_NOTES:
+        raise ValueError(
+            f"notes: {len(notes)} characters; allowed: up to {MAX_NOTES:,}"
+        )
+    return notes
+
+
+def _config_in(metadata: Mapping[str, Any], path: Path) -> TrainingConfig:
+    values = metadata.get("config")
+    if not isinstance(values, dict):
+        raise ModelFileError(
+            f"{path} is not a model that a library has saved. Loading it runs whatever "
+            "code its maker put in; if you trust them, pass trust=True"
+        )
+    try:
+        return TrainingConfig(**values)
+    except (ConfigError, TypeError) as error:
+        raise ModelFileError(
+            f"{path} has a configuration that cannot be read, perhaps of a newer "
+            f"version: {error}"
+        ) from None
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """Return what a model's file says of the model, as far as it is listed."""
+    facts = read_metadata(path) or {}
+    if "max_lines" in facts:
+        facts["best_lines"] = facts["max_lines"]
+    with zipfile.ZipFile(path) as archive:
+        if CHECKPOINT_NAME in archive.namelist():
+            values = json.loads(archive.read(CHECKPOINT_NAME))
+            facts["timesteps"] = values["model"]["num_timesteps"]
+            facts["best_lines"] = values["reports"]["best_lines"]
+    facts.setdefault("saved_at", time.time())
+    return {name: facts[name] for name in NUMBERS if name in facts}
+
+
+def _made_anew(path: Path, config: TrainingConfig | None = None) -> BaseAlgorithm:
+    """Return a new model with the weights in `path`; unpickle nothing."""
+    from tetris_widget.training.best import read_parameters
+
+    config = config or _config_in(read_metadata(path) or {}, path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if (bad := archive.testzip()) is not None:
+                raise ValueError(f"{bad} has changed")
+            parameters = read_parameters(archive)
+        model = _blank(config)
+        model.set_parameters(parameters, exact_match=True, device="cpu")
+    except (OSError, ValueError, KeyError, TypeError, EOFError, *DAMAGED_ZIP) as error:
+        raise ModelFileError(f"{path} is damaged, or no model: {error}") from error
+    model.num_timesteps = int(_facts(path).get("timesteps", 0))
+    return model
+
+
+def _blank(config: TrainingConfig) -> BaseAlgorithm:
+    """Return an untrained model that takes little memory, and no generator's place."""
+    import torch
+
+    from tetris_widget.envs import TetrisVecEnv
+    from tetris_widget.training.policies import build_model
+
+    small = config.replace(
+        n_envs=1,
+        n_steps=2,
+        batch_size=2,
+        buffer_size=min(config.buffer_size, SMALL_BUFFER),
+        seed=None,
+        torch_threads=torch.get_num_threads(),
+    )
+    env = TetrisVecEnv(
+        1,
+        rows=config.rows,
+        columns=config.columns,
+        randomizer=config.randomizer,
+        observation=config.observation,
+        max_pieces=config.max_pieces,
+    )
+    model = build_model(small, env)
+    # What plain SB3 goes on with when it loads the file.
+    model.n_envs, model.seed = config.n_envs, config.seed
+    values = {"n_steps": config.n_steps, "batch_size": config.batch_size}
+    if config.algorithm == "dqn":
+        size = config.buffer_size
+        values = {"buffer_size": size, "batch_size": min(config.batch_size, size)}
+    for name, value in values.items():
+        if hasattr(model, name):
+            setattr(model, name, value)
+    return model
+
+
+def _load_trusted(path: Path) -> BaseAlgorithm:
+    """Load a model as SB3 does: this runs code from the file."""
+    from sb3_contrib import MaskablePPO
+    from stable_baselines3 import A2C, DQN, PPO
+    from stable_baselines3.common.save_util import load_from_zip_file
+
+    from tetris_widget.training.policies import AfterstateDQN, AfterstateQPolicy
+
+    try:
+        data, _, _ = load_from_zip_file(path, device="cpu")
+    except (OSError, ValueError, EOFError, *DAMAGED_ZIP) as error:
+        raise ModelFileError(
+            f"{path} is no model that SB3 can load: {error}"
+        ) from error
+    if not isinstance(data, dict) or "policy_class" not in data:
+        raise ModelFileError(f"{path} is no model that SB3 can load")
+    policy: Any = data["policy_class"]
+    kind: Any = A2C
+    if "exploration_rate" in data:
+        kind = AfterstateDQN if policy is AfterstateQPolicy else DQN
+    elif "clip_range" in data:
+        kind = MaskablePPO if "Maskable" in policy.__name__ else PPO
+    model: BaseAlgorithm = kind.load(path, device="cpu")
+    return model
