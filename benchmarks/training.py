@@ -4,7 +4,7 @@ Prints a table: training through the panel's process against bare `learn()`, wit
 without the watched game; timesteps per CPU-second; latencies of start, pause and stop.
 (`benchmarks.memory` measures memory.)
 
-Run by `make bench`; about three minutes.
+Run by `make bench`; about five minutes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from tetris_widget.config import TrainingConfig
 from tetris_widget.manager import TrainingManager
 
 ROUNDS = 5
-TIMESTEPS = 150_000
+# Long enough for the first seconds, full of new bests, not to decide.
+TIMESTEPS = 500_000
 PRESSES = 20
 
 BARE = """

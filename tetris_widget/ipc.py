@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 # A pipe writes up to PIPE_BUF bytes whole or not at all (4096 on Linux), of which
 # multiprocessing takes 4 for the length. A message within this limit is never torn.
 MAX_MESSAGE_BYTES = 4092
+# What pickling adds around the messages of a batch.
+LIST_BYTES = 64
 EVENT_POLL_SECONDS = 0.002
 # Messages under way at most; beyond that the sender feels that nobody reads.
 QUEUE_LENGTH = 64
@@ -144,17 +146,22 @@ def pack(messages: Sequence[Message]) -> list[list[Message]]:
     Raises:
         MessageTooLargeError: one message alone is too large.
     """
-    if not messages:
-        return []
-    if _size(list(messages)) <= MAX_MESSAGE_BYTES:
-        return [list(messages)]
-    if len(messages) == 1:
-        raise MessageTooLargeError(
-            f"a {messages[0].get('type')!r} message of {_size(messages[0])} bytes; "
-            f"allowed: {MAX_MESSAGE_BYTES}"
-        )
-    half = len(messages) // 2
-    return pack(messages[:half]) + pack(messages[half:])
+    batches: list[list[Message]] = []
+    room = 0
+    for message in messages:
+        # Pickled together they need less than the sum.
+        size = _size(message)
+        if size > MAX_MESSAGE_BYTES - LIST_BYTES:
+            raise MessageTooLargeError(
+                f"a {message.get('type')!r} message of {size} bytes; "
+                f"allowed: {MAX_MESSAGE_BYTES - LIST_BYTES}"
+            )
+        if size > room:
+            batches.append([])
+            room = MAX_MESSAGE_BYTES - LIST_BYTES
+        batches[-1].append(message)
+        room -= size
+    return batches
 
 
 def _size(obj: Any) -> int:

@@ -8,20 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
+from weakref import WeakKeyDictionary
 
 import torch
+from gymnasium.spaces import Space
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.save_util import save_to_zip_file
+from stable_baselines3.common.save_util import data_to_json, save_to_zip_file
 
 from tetris_widget.run_directory import METADATA_NAME, to_json, write_atomically
 
+# As in SB3's save_util.
+DATA_NAME = "data"
 VARIABLES_NAME = "pytorch_variables.pth"
 # What `load` makes anew, or what belongs to the run rather than to the model.
 NOT_THE_MODELS = ("_last_obs", "_last_episode_starts", "_last_original_obs")
+
+# Per model: the attributes that never change, and how they are written.
+_KEPT: WeakKeyDictionary[BaseAlgorithm, dict[str, tuple[Any, Any]]] = (
+    WeakKeyDictionary()
+)
 
 
 def save_model(
@@ -103,10 +113,26 @@ def write_sb3(
     buffer: Any = file
     save_to_zip_file(
         buffer,
-        data={**data, **attributes},
         params=dict(parameters),
         pytorch_variables={name: getattr(model, name) for name in variables},
     )
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr(DATA_NAME, _to_json(model, {**data, **attributes}))
+
+
+def _to_json(model: BaseAlgorithm, data: Mapping[str, Any]) -> str:
+    """Return what SB3's `data_to_json` does, which spells spaces out at length.
+
+    That takes longer than all the rest of saving; what never changes is kept.
+    """
+    kept = _KEPT.setdefault(model, {})
+    entries = {n: kept[n][1] for n, v in data.items() if n in kept and kept[n][0] is v}
+    rest = {name: value for name, value in data.items() if name not in entries}
+    made = json.loads(data_to_json(rest))
+    for name, value in rest.items():
+        if isinstance(value, (Space, type)):
+            kept[name] = (value, made[name])
+    return json.dumps({**entries, **made}, indent=4)
 
 
 def _load_weights(archive: zipfile.ZipFile, name: str) -> Any:
