@@ -110,7 +110,7 @@ class TrainingConfig(BaseModel):
     view: View = Field("watch", title="View")
     speed: float = Field(0.7, ge=MIN_SPEED, le=MAX_SPEED, title="Speed")
     update_freq: int = Field(
-        100, ge=1, le=1_000_000_000, title="Timesteps between metrics"
+        1_000, ge=1, le=1_000_000_000, title="Timesteps between metrics"
     )
     board_update_freq: int = Field(
         50, ge=1, le=1_000_000_000, title="Timesteps between boards (step view)"
