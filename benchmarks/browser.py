@@ -40,8 +40,11 @@ CLICK = """([name, pattern]) => new Promise((resolve, reject) => {
     .find((one) => one.textContent === name);
   const started = performance.now();
   const timer = setTimeout(() => reject(`no ${pattern} after ${name}`), 60000);
+  // What an earlier run has left on screen does not count.
+  let isNews = !shows();
   const observer = new MutationObserver(() => {
-    if (!shows()) return;
+    if (!shows()) isNews = true;
+    if (!isNews || !shows()) return;
     observer.disconnect();
     clearTimeout(timer);
     resolve(performance.now() - started);
@@ -100,8 +103,8 @@ def start_latencies(notebook: Notebook) -> tuple[float, list[float]]:
 
 def warm_up(notebook: Notebook) -> None:
     """Wait until the next training process is ready."""
-    ready = "print(panel._manager.get_status()['is_warm'], panel._detail)"
-    notebook.wait_for(lambda: "True None" in notebook.execute(ready), 60)
+    ready = "print(panel._manager.get_status()['is_warm'])"
+    notebook.wait_for(lambda: "True" in notebook.execute(ready), 60)
 
 
 def click_latencies(notebook: Notebook, options: str, busy: bool) -> dict[str, Any]:

@@ -28,6 +28,19 @@ it("series are aligned on one x", () => {
   ]);
 });
 
+it("of two points at one x the later one counts", () => {
+  const x = [1, 1, 2];
+  const parts = [
+    { x, y: [10, 11, 20] },
+    { x, y: [1, 2, 3] },
+  ];
+  expect(align(parts)).toEqual([
+    [1, 2],
+    [11, 20],
+    [2, 3],
+  ]);
+});
+
 it("a log axis has room for zero", () => {
   expect(decades(2000)).toEqual([0, 1, 10, 100, 1000]);
 });

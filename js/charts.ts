@@ -49,20 +49,33 @@ export function smooth(values: readonly (number | null)[], weight: number): Colu
   });
 }
 
-/** One x for all: series have their own, uPlot wants them aligned. */
+/** One x for all: series have their own, ascending; uPlot wants them aligned. */
 export function align(parts: { x: readonly number[]; y: Column }[]): uPlot.AlignedData {
-  const xs = [...new Set(parts.flatMap((part) => part.x as number[]))].sort(
-    (a, b) => a - b,
-  );
-  const index = new Map(xs.map((x, i) => [x, i]));
+  const distinct = [...new Set(parts.map((part) => part.x))];
+  const xs = distinct.reduce(merge, []);
   const columns = parts.map(({ x, y }) => {
     const column: Column = new Array(xs.length).fill(null);
+    let at = 0;
     x.forEach((value, i) => {
-      column[index.get(value)!] = y[i] ?? null;
+      while (xs[at]! < value) at += 1;
+      column[at] = y[i] ?? null;
     });
     return column;
   });
   return [xs, ...columns] as uPlot.AlignedData;
+}
+
+/** The numbers of two ascending lists, each once, ascending. */
+function merge(a: readonly number[], b: readonly number[]): number[] {
+  const merged: number[] = [];
+  let [i, j] = [0, 0];
+  while (i < a.length || j < b.length) {
+    const next = Math.min(a[i] ?? Infinity, b[j] ?? Infinity);
+    if (merged.at(-1) !== next) merged.push(next);
+    while (a[i] === next) i += 1;
+    while (b[j] === next) j += 1;
+  }
+  return merged;
 }
 
 /** The part of the timesteps that the charts of one view show. */
@@ -87,15 +100,15 @@ export class Chart {
     public options: ChartOptions,
   ) {}
 
-  /** Draws if anything has changed since the last time. */
-  draw(theme: number): void {
+  /** Draws if anything has changed since the last time; returns whether it has. */
+  draw(theme: number): boolean {
     const width = this.host.clientWidth;
-    if (!width) return; // scrolled away, or not laid out yet
+    if (!width) return false; // scrolled away, or not laid out yet
     const look = JSON.stringify([this.options, theme]);
     const [min, max] = this.range();
     const marks = this.store.status?.resumed_at.length;
     const key = `${look}${width},${this.store.version},${min},${max},${marks}`;
-    if (key === this.drawn) return;
+    if (key === this.drawn) return false;
     const isNew = !this.plot || !this.drawn.startsWith(look);
     this.drawn = key;
     const data = this.data();
@@ -108,6 +121,7 @@ export class Chart {
     }
     this.plot?.setScale("x", { min, max });
     this.host.dataset.timesteps = `${Math.round(min)}-${Math.round(max)}`;
+    return true;
   }
 
   /** All charts end at the present, also those whose last game ended long ago. */

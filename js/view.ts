@@ -54,6 +54,7 @@ export class PanelView {
   /** What hovering over each chart reads. */
   private readonly readings = new Map<string, string | null>();
   private theme = 0;
+  private turn = 0;
   private smoothing = 0.3;
   private metric = DEFAULT_METRIC;
   private framesView: string | null = null;
@@ -235,9 +236,18 @@ export class PanelView {
     this.controls.update(status, alive);
     this.drawGame(status);
     this.offerMetrics();
-    for (const chart of this.charts) chart.draw(this.theme);
+    this.drawCharts();
     this.log.update(this.store.notes);
     this.drawAbouts(status);
+  }
+
+  /** At most one a frame, in turn: all at once would make the board stutter. */
+  private drawCharts(): void {
+    for (let i = 0; i < this.charts.length; i += 1) {
+      const chart = this.charts[this.turn % this.charts.length]!;
+      this.turn += 1;
+      if (chart.draw(this.theme)) return;
+    }
   }
 
   private drawAbouts(status: Status): void {

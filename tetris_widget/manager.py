@@ -58,7 +58,9 @@ class TrainingManager:
         self._context = multiprocessing.get_context("spawn")
         self._on_message = on_message
         self._lock = threading.RLock()
+        # A process that waits for a run; whether it has said that it is ready.
         self._is_warm = False
+        self._is_ready = False
         self._effective = "idle"
         self._reason: str | None = None
         self._run: RunDirectory | None = None
@@ -90,6 +92,7 @@ class TrainingManager:
             if not self.is_running() and not (self._is_warm and self._is_alive()):
                 self._new_channels()
                 self._is_warm = True
+                self._is_ready = False
                 self._spawn({"warm": True})
 
     def start_training(
@@ -273,7 +276,7 @@ class TrainingManager:
                 "run_id": self._run.run_id if self._run else None,
                 "run_dir": str(self._run.path) if self._run else None,
                 "pid": process.pid if process and self._is_alive() else None,
-                "is_warm": self._is_warm and self._is_alive(),
+                "is_warm": self._is_ready and self._is_warm and self._is_alive(),
             }
 
     # Inside
@@ -367,6 +370,7 @@ class TrainingManager:
             return
         with self._lock:
             state = message["state"]
+            self._is_ready |= state == "ready"
             if self._ended.is_set():
                 return
             if state in TERMINAL:
