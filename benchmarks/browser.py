@@ -4,7 +4,7 @@ Prints a table: Start to the first evaluation that is on screen, cold and warm; 
 on Pause or Stop to the state that is shown, in every situation; messages a second; the
 time to redraw the charts with a million points behind them; the browser's heap.
 
-Run by `make bench`; about five minutes.
+Run by `make bench`; about ten minutes.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ from tetris_widget import TrainingPanel, TrainingConfig
 panel = TrainingPanel(TrainingConfig(total_timesteps=1_000_000_000{options}))
 panel.display()
 """
+# The smallest board, on which games are over at once.
+SHORT_GAMES = ", rows=4, columns=4, n_envs=256, n_steps=16, batch_size=4096"
+HEAP_EPISODES = (100_000, 400_000, 700_000, 1_000_000)
 # Most of the time goes into gradient updates.
 UPDATING = ", n_epochs=60"
 BUSY_CELL = "import time; time.sleep(60)"
@@ -169,6 +172,24 @@ def redraws(notebook: Notebook) -> list[float]:
     return times
 
 
+def heaps(notebook: Notebook) -> list[tuple[int, float]]:
+    """Return the browser's heap in MB, collected, after so many episodes."""
+    devtools = notebook.page.context.new_cdp_session(notebook.page)
+    notebook.open([SHOW.format(options=SHORT_GAMES)])
+    notebook.expect_status("Idle")
+    notebook.button("Start").click()
+    notebook.expect_status("Training")
+    found = []
+    for episodes in HEAP_EPISODES:
+        said = "print(panel._history.episodes)"
+        while int(notebook.execute(said)) < episodes:
+            notebook.page.wait_for_timeout(1000)
+        devtools.send("HeapProfiler.collectGarbage")
+        used = devtools.send("Runtime.getHeapUsage")["usedSize"]
+        found.append((int(notebook.execute(said)), used / 1e6))
+    return found
+
+
 def run(home: Path, browser: Browser) -> None:
     """Measure everything and print the table."""
     with serve_lab(home) as lab:
@@ -192,6 +213,9 @@ def run(home: Path, browser: Browser) -> None:
         with open_notebook(lab, browser, "redraw") as notebook:
             times = redraws(notebook)
         print(f"redraw, a million points behind         p95 {p95(times):.1f} ms")
+        with open_notebook(lab, browser, "heap") as notebook:
+            for episodes, used in heaps(notebook):
+                print(f"browser's heap, {episodes:>9,} episodes     {used:.1f} MB")
 
 
 def main() -> None:

@@ -61,6 +61,8 @@ def test_a_new_panel_shows_a_stopped_run_and_goes_on_with_it(
     first = panels.enter_context(TrainingPanel(config))
     assert not first._status()["can_resume"]
     train(first)
+    # What a stop keeps may be a second old.
+    wait_for(lambda: first._status()["elapsed"] > 2)
     first.stop()
     wait_for(lambda: first.status == "Stopped")
     wait_for(lambda: first._status()["can_resume"])
