@@ -132,7 +132,9 @@ export class PanelView {
     const facts = element("div", "tw-facts");
     facts.append(this.steps, this.fps, this.time);
     const header = element("header", "tw-header");
-    header.append(this.status, this.detail, this.progress, facts);
+    const middle = element("div", "tw-middle");
+    middle.append(this.progress, this.detail);
+    header.append(this.status, middle, facts);
     const main = element("div", "tw-main");
     main.append(this.buildGame(), this.buildCharts());
     this.root.append(header, this.controls.element, main, this.log.element);

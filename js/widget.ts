@@ -98,22 +98,20 @@ class Connection {
   }
 }
 
-const connections = new WeakMap<object, Connection>();
+/** By `panel_id`: anywidget hands `initialize` and each `render` a model of its own. */
+const connections = new Map<string, Connection>();
 
 function connect(model: Model, signal: AbortSignal): Connection {
-  let connection = connections.get(model);
-  if (!connection) {
-    connection = new Connection(model);
-    connections.set(model, connection);
-    connection.open(signal);
-    signal.addEventListener("abort", () => connections.delete(model));
-  }
+  const connection = new Connection(model);
+  connection.open(signal);
   return connection;
 }
 
 export default {
   initialize({ model, signal }: { model: Model; signal: AbortSignal }): void {
-    connect(model, signal);
+    const id = String(model.get("panel_id"));
+    connections.set(id, connect(model, signal));
+    signal.addEventListener("abort", () => connections.delete(id));
   },
 
   render({
@@ -125,7 +123,9 @@ export default {
     el: HTMLElement;
     signal: AbortSignal;
   }): void {
-    const connection = connect(model, signal);
+    // A host may load this module again for every view.
+    const id = String(model.get("panel_id"));
+    const connection = connections.get(id) ?? connect(model, signal);
     const view = new PanelView(
       connection.store,
       connection.send,

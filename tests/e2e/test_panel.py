@@ -147,6 +147,44 @@ def test_a_reload_while_training_loses_nothing(notebook: Notebook) -> None:
     notebook.screenshot("after-reload")
 
 
+WATCH_PLACES = """() => {
+  const CONTROLS = '.tw-toolbar button, .tw-toolbar input, .tw-board, .tw-figure input';
+  window.places = {};
+  const look = () => {
+    const panel = document.querySelector('.tetris-widget');
+    const top = panel.getBoundingClientRect();
+    for (const [i, control] of [...panel.querySelectorAll(CONTROLS)].entries()) {
+      const box = control.getBoundingClientRect();
+      const name = `${i}: ${control.tagName} ${control.type}`;
+      const place = [box.x - top.x, box.y - top.y].map(Math.round).join();
+      (window.places[name] ??= []).includes(place) || window.places[name].push(place);
+    }
+    requestAnimationFrame(look);
+  };
+  look();
+}"""
+
+
+@pytest.mark.parametrize("width", [1400, 1000, 720])
+def test_no_control_moves_away_under_a_pointer(notebook: Notebook, width: int) -> None:
+    """A click on a button that moves between press and release is lost."""
+    notebook.page.set_viewport_size({"width": width, "height": 1000})
+    notebook.open([show("total_timesteps=100_000_000")])
+    notebook.panel.wait_for()
+    notebook.page.evaluate(WATCH_PLACES)
+    notebook.expect_status("Idle")
+    notebook.button("Start").click()
+    notebook.expect_status("Training")
+    notebook.wait_for(lambda: notebook.timesteps > 100_000)
+    notebook.button("Pause").click()
+    notebook.expect_status("Paused", 5)
+    notebook.button("Stop").click()
+    notebook.expect_status("Stopped", 5)
+    places = notebook.page.evaluate("window.places")
+    assert len(places) == 12
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
 def test_a_click_acts_while_a_cell_is_busy(notebook: Notebook) -> None:
     started(notebook, extra=())
     notebook.page.evaluate(

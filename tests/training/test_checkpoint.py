@@ -262,9 +262,13 @@ def test_a_changed_byte_is_noticed_or_does_not_matter(
     whole = read_checkpoint(path)
     broken = tmp_path / "broken.zip"
     rng = random.Random(0)
+    directory = data.index(b"PK\x01\x02")  # a zip's own, which no checksum guards
+    places = [rng.randrange(len(data)) for _ in range(200)]
+    places += [rng.randrange(directory, len(data)) for _ in range(200)]
+    # The very end says where the directory is.
+    places += range(len(data) - 22, len(data))
     noticed = 0
-    for _ in range(300):
-        at = rng.randrange(len(data))
+    for at in places:
         broken.write_bytes(data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :])
         try:
             read = read_checkpoint(broken)

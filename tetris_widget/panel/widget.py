@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import threading
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -54,6 +55,7 @@ class TrainingWidget(anywidget.AnyWidget):
 
     _esm = _front_end("widget.js")
     _css = _front_end("widget.css")
+    panel_id = traitlets.Unicode().tag(sync=True)
     config = traitlets.Dict().tag(sync=True)
     snapshot = traitlets.Dict().tag(sync=True)
 
@@ -68,7 +70,7 @@ class TrainingWidget(anywidget.AnyWidget):
         self._on_sync = on_sync
         self._on_refused = on_refused
         self._sending = threading.Lock()
-        super().__init__(**traits)
+        super().__init__(panel_id=uuid.uuid4().hex, **traits)
         self.on_msg(self._handle)
         # ipykernel 7.4 routes a view's messages to the subshell that sent last, so that
         # they wait for a busy cell; the front end's own choice is right.

@@ -209,7 +209,9 @@ def write_checkpoint(path: Path, model: BaseAlgorithm, snapshot: Snapshot) -> No
     with atomic_file(path) as file:
         write_sb3(file, model, snapshot.parameters, counters)
         with zipfile.ZipFile(file, "a") as archive:
-            archive.writestr(VALUES_NAME, json.dumps(snapshot.values, default=_plain))
+            # A zip's checksums guard its members, but not how many there are.
+            values = {**snapshot.values, "arrays": sorted(snapshot.arrays)}
+            archive.writestr(VALUES_NAME, json.dumps(values, default=_plain))
             for name, array in snapshot.arrays.items():
                 member = f"{ARRAYS_PREFIX}{name}.npy"
                 with archive.open(member, "w", force_zip64=True) as out:
@@ -245,11 +247,9 @@ def _read(archive: zipfile.ZipFile) -> Snapshot:
             f"{FORMAT}; a newer tetris-widget reads it"
         )
     arrays = {}
-    for name in archive.namelist():
-        if name.startswith(ARRAYS_PREFIX):
-            stem = name.removeprefix(ARRAYS_PREFIX).removesuffix(".npy")
-            with archive.open(name) as member:
-                arrays[stem] = np.lib.format.read_array(member, allow_pickle=False)
+    for name in values.pop("arrays"):
+        with archive.open(f"{ARRAYS_PREFIX}{name}.npy") as member:
+            arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
     return Snapshot(read_parameters(archive), values, arrays)
 
 
