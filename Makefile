@@ -19,11 +19,12 @@ test: lint fresh $(VENV)/.chromium
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.chromium
 	$(BIN)/python -m benchmarks.game
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.guideline
+	$(BIN)/python -m benchmarks.browser
 
 lint: $(VENV)/.dev node_modules/.installed
 	$(BIN)/ruff format --check .
