@@ -94,7 +94,8 @@ def start_latencies(notebook: Notebook) -> tuple[float, list[float]]:
     """Return seconds from Start to the first evaluation shown: cold, warm ones."""
     notebook.open([SHOW.format(options="")])
     notebook.page.wait_for_selector("[role=status]")
-    first = r"evaluation [\d,]+ \("
+    # Not that of the run before, which is shown until the next one begins.
+    first = r"^(Starting|Training).*evaluation [\d,]+ \("
     cold = click(notebook, "Start", first)
     warm = []
     for _ in range(5):

@@ -2,17 +2,21 @@
 
 Prints a table: training through the panel's process against bare `learn()`, with and
 without the watched game; timesteps per CPU-second; latencies of start, pause and stop.
-(`benchmarks.memory` measures memory.)
+The two that are compared take turns of half a second each, so that whatever else the
+machine does disturbs both alike. (`benchmarks.memory` measures memory.)
 
 Run by `make bench`; about five minutes.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,9 +24,10 @@ from typing import Any
 from tetris_widget.config import TrainingConfig
 from tetris_widget.manager import TrainingManager
 
-ROUNDS = 5
+ROUNDS = 4
 # Long enough for the first seconds, full of new bests, not to decide.
-TIMESTEPS = 500_000
+TIMESTEPS = 1_000_000
+TURN_SECONDS = 0.5
 PRESSES = 20
 
 BARE = """
@@ -33,10 +38,11 @@ from tetris_widget.training.policies import build_model, warm_up
 config = TrainingConfig(total_timesteps=int(sys.argv[1]))
 warm_up(config)
 model = build_model(config, TetrisVecEnv(config.n_envs, seed=0))
-wall, cpu = time.perf_counter(), time.process_time()
+print("ready", flush=True)
+input()
+cpu = time.process_time()
 model.learn(config.total_timesteps)
-wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-print(model.num_timesteps / wall, model.num_timesteps / cpu)
+print(model.num_timesteps / (time.process_time() - cpu), flush=True)
 """
 
 
@@ -57,29 +63,92 @@ class Listener:
             self.evaluated += 1
 
 
-def bare() -> tuple[float, float]:
-    """Return timesteps per second and per CPU-second of bare SB3 `learn()`."""
-    done = subprocess.run(
-        [sys.executable, "-c", BARE, str(TIMESTEPS)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    wall, cpu = done.stdout.split()[-2:]
-    return float(wall), float(cpu)
+class Bare:
+    """SB3's `learn()` of the same run, without anything of ours around it."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-c", BARE, str(TIMESTEPS)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        self.process.stdout.readline()
+        self._said: str | None = None
+        self._listener = threading.Thread(target=self._listen)
+
+    def begin(self) -> int:
+        """Begin to learn; return the process's id."""
+        assert self.process.stdin is not None
+        print(file=self.process.stdin, flush=True)
+        self._listener.start()
+        return self.process.pid
+
+    def has_ended(self) -> bool:
+        """Return whether it has learned."""
+        return self._said is not None
+
+    def timesteps_per_cpu_second(self) -> float:
+        """Return what it found."""
+        assert self._said is not None
+        self.process.wait()
+        return float(self._said)
+
+    def _listen(self) -> None:
+        # The process itself takes a while to end.
+        assert self.process.stdout is not None
+        self._said = self.process.stdout.readline()
 
 
-def through_the_process(view: str, directory: str) -> float:
-    """Return timesteps per second of the same run through the training process."""
-    listener = Listener()
-    manager = ready(listener)
-    config = TrainingConfig(
-        total_timesteps=TIMESTEPS, view=view, evaluation=False, run_dir=directory
-    )
-    manager.start_training(config)
-    manager.wait()
-    manager.close()
-    return float(listener.metrics["timesteps"] / listener.metrics["elapsed"])
+class Managed:
+    """The same run through the training process."""
+
+    def __init__(self, view: str, directory: str) -> None:
+        self._config = TrainingConfig(
+            total_timesteps=TIMESTEPS, view=view, evaluation=False, run_dir=directory
+        )
+        self._listener = Listener()
+        self.manager = ready(self._listener)
+
+    def begin(self) -> int:
+        """Begin to learn; return the process's id."""
+        self.manager.start_training(self._config)
+        # The bare one, too, has made its model by now.
+        until(lambda: self._listener.state == "running")
+        return int(self.manager.get_status()["pid"])
+
+    def has_ended(self) -> bool:
+        """Return whether it has learned."""
+        return bool(self._listener.metrics.get("timesteps", 0) >= TIMESTEPS)
+
+
+def compare(view: str, directory: str) -> tuple[float, float]:
+    """Let both learn in turns.
+
+    Returns:
+        The managed run's timesteps per second as a share of the bare one's, and the
+        bare one's timesteps per CPU-second.
+    """
+    bare, managed = Bare(), Managed(view, directory)
+    racers: list[Bare | Managed] = [bare, managed]
+    pids: dict[Any, int] = {}
+    seconds = dict.fromkeys(racers, 0.0)
+    while not all(racer.has_ended() for racer in racers):
+        for racer in racers:
+            if racer.has_ended():
+                continue
+            if racer in pids:
+                os.kill(pids[racer], signal.SIGCONT)
+            else:
+                pids[racer] = racer.begin()
+            before = time.perf_counter()
+            while not racer.has_ended() and time.perf_counter() - before < TURN_SECONDS:
+                time.sleep(0.001)
+            seconds[racer] += time.perf_counter() - before
+            if not racer.has_ended():
+                os.kill(pids[racer], signal.SIGSTOP)
+    managed.manager.wait()
+    managed.manager.close()
+    return seconds[bare] / seconds[managed], bare.timesteps_per_cpu_second()
 
 
 def ready(listener: Listener) -> TrainingManager:
@@ -136,11 +205,10 @@ def main() -> None:
     headless, watched, cpu = [], [], []
     with tempfile.TemporaryDirectory() as directory:
         for _ in range(ROUNDS):
-            # Side by side, so that a noisy machine disturbs both alike.
-            wall, per_cpu = bare()
-            cpu.append(per_cpu)
-            headless.append(through_the_process("headless", directory) / wall)
-            watched.append(through_the_process("watch", directory) / wall)
+            for view, ratios in (("headless", headless), ("watch", watched)):
+                ratio, per_cpu = compare(view, directory)
+                ratios.append(ratio)
+                cpu.append(per_cpu)
         times = latencies(directory)
     print(f"headless / bare learn()         {spread(headless)}")
     print(f"watching / bare learn()         {spread(watched)}")

@@ -11,6 +11,8 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.queues
 import multiprocessing.synchronize
+import queue
+import select
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -87,6 +89,7 @@ class BatchQueue(_Queue):
     def __init__(self, context: SpawnContext, maxsize: int = QUEUE_LENGTH) -> None:
         super().__init__(maxsize, ctx=context)
         self._unpacked: deque[Message] = deque()
+        self._poller: Any = None
         self.observer: Callable[[Message], None] | None = None
 
     def __getstate__(self) -> Any:
@@ -95,6 +98,7 @@ class BatchQueue(_Queue):
     def __setstate__(self, state: Any) -> None:
         super().__setstate__(state)
         self._unpacked = deque()
+        self._poller = None
         self.observer = None
 
     def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
@@ -118,6 +122,8 @@ class BatchQueue(_Queue):
             queue.Empty: there is none (within `timeout` seconds).
         """
         if not self._unpacked:
+            if not block and not self._is_readable():
+                raise queue.Empty
             item = super().get(block, timeout)
             self._unpacked.extend(item if isinstance(item, list) else [item])
         message = self._unpacked.popleft()
@@ -128,6 +134,15 @@ class BatchQueue(_Queue):
     def empty(self) -> bool:
         """Return whether nothing is waiting to be read."""
         return not self._unpacked and super().empty()
+
+    def _is_readable(self) -> bool:
+        # The base class makes a new selector each time: as slow as a training step.
+        if not hasattr(select, "poll"):  # Windows
+            return True
+        if self._poller is None:
+            self._poller = select.poll()
+            self._poller.register(self.connection, select.POLLIN)
+        return bool(self._poller.poll(0))
 
     @property
     def connection(self) -> Any:

@@ -27,6 +27,8 @@ Message = dict[str, Any]
 
 # How long a paused or slowed run may take to notice a command or a stop.
 SLICE_SECONDS = 0.02
+# Steps may take microseconds; looking around at each would be most of the work.
+CONTROL_SECONDS = 0.005
 # Episodes kept in `episode_rewards` and `episode_lines`; all are in the journal.
 MAX_EPISODES_KEPT = 20_000
 # Timesteps per second are measured over the last four to five of these.
@@ -117,6 +119,7 @@ class WebMetricsCallback(BaseCallback):
         self._lengths = np.zeros(0, dtype=np.int64)
         self._next_update = 0
         self._next_board = 0
+        self._next_control = 0.0
         self._started_at = 0.0
         self._paused_seconds = 0.0
         self._fps_marks: deque[tuple[float, int]] = deque(maxlen=FPS_SLICES)
@@ -215,6 +218,10 @@ class WebMetricsCallback(BaseCallback):
 
     def _control_point(self) -> bool:
         """Stop? Commands. Pause. Stop? Return whether to go on."""
+        now = time.perf_counter()
+        if now < self._next_control:
+            return True
+        self._next_control = now + CONTROL_SECONDS
         if not self._is_stopped():
             self._process_commands()
             self._wait_while_paused()
@@ -292,7 +299,10 @@ class WebMetricsCallback(BaseCallback):
         """Add this step's rewards; the end of an episode is read from `infos`."""
         self._returns += self._original_rewards()
         self._lengths += 1
-        for env in np.flatnonzero(self.locals["dones"]).tolist():
+        dones = self.locals["dones"]
+        if not np.count_nonzero(dones):  # the quickest that NumPy has
+            return
+        for env in np.flatnonzero(dones).tolist():
             info = self.locals["infos"][env]
             monitored = info.get("episode")
             reward = float(monitored["r"] if monitored else self._returns[env])
@@ -379,8 +389,8 @@ class WebMetricsCallback(BaseCallback):
 
     def send_frame(self, frame: Mapping[str, Any], view: str) -> None:
         """Report one move of a game, `cells` as bytes, top row first."""
-        plain = {key: to_jsonable(value) for key, value in frame.items()}
-        plain.pop("board", None)
+        boards = ("cells", "board")
+        plain = {key: to_jsonable(v) for key, v in frame.items() if key not in boards}
         plain["cells"] = np.asarray(frame["cells"], dtype=np.uint8).tobytes()
         self.send("board", view=view, frames=[plain])
 

@@ -206,16 +206,15 @@ def write_checkpoint(path: Path, model: BaseAlgorithm, snapshot: Snapshot) -> No
         OSError: it cannot be written; what was there before is unharmed.
     """
     counters = snapshot.values["model"]
-    with atomic_file(path) as file:
-        write_sb3(file, model, snapshot.parameters, counters)
-        with zipfile.ZipFile(file, "a") as archive:
-            # A zip's checksums guard its members, but not how many there are.
-            values = {**snapshot.values, "arrays": sorted(snapshot.arrays)}
-            archive.writestr(VALUES_NAME, json.dumps(values, default=_plain))
-            for name, array in snapshot.arrays.items():
-                member = f"{ARRAYS_PREFIX}{name}.npy"
-                with archive.open(member, "w", force_zip64=True) as out:
-                    np.lib.format.write_array(out, array, allow_pickle=False)
+    # A zip's checksums guard its members, but not how many there are.
+    values = {**snapshot.values, "arrays": sorted(snapshot.arrays)}
+    with atomic_file(path) as file, zipfile.ZipFile(file, "w") as archive:
+        write_sb3(archive, model, snapshot.parameters, counters)
+        archive.writestr(VALUES_NAME, json.dumps(values, default=_plain))
+        for name, array in snapshot.arrays.items():
+            member = f"{ARRAYS_PREFIX}{name}.npy"
+            with archive.open(member, "w", force_zip64=True) as out:
+                np.lib.format.write_array(out, array, allow_pickle=False)
 
 
 def read_checkpoint(path: Path) -> Snapshot:

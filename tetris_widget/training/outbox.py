@@ -20,7 +20,8 @@ from tetris_widget.training.journal import Journal
 
 Message = dict[str, Any]
 
-FLUSH_SECONDS = 0.05
+# Each flush takes Python's lock from the training thread for a moment.
+FLUSH_SECONDS = 0.1
 # What waits for a reader who is away; the disk has all of it but the boards.
 MAX_WAITING = 5_000
 MAX_FRAMES_WAITING = 60
