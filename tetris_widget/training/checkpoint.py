@@ -9,6 +9,7 @@ Deliberately doesn't know when checkpoints are taken.
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import zipfile
@@ -232,7 +233,10 @@ def read_checkpoint(path: Path) -> Snapshot:
             return _read(archive)
     except CheckpointError:
         raise
-    except (KeyError, ValueError, EOFError, *DAMAGED_ZIP) as error:
+    except (KeyError, ValueError, EOFError, OSError, *DAMAGED_ZIP) as error:
+        # A damaged directory of the zip points to before its beginning.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise CheckpointError(
             f"{path} is damaged, or no checkpoint: {error}"
         ) from error
