@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +12,18 @@ from playwright.sync_api import Browser
 
 from tests.e2e.lab import Notebook, open_browser, open_notebook, serve_lab
 
+COMPILE = """
+from tetris_widget.config import TrainingConfig
+from tetris_widget.training.policies import warm_up
+warm_up(TrainingConfig())
+"""
+
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """Start JupyterLab; yield its address and its directory of notebooks."""
+    # In a fresh clone nothing is compiled yet, which takes the first run half a minute.
+    subprocess.run([sys.executable, "-c", COMPILE], check=True, timeout=300)
     with serve_lab(tmp_path_factory.mktemp("jupyter")) as served:
         yield served
 

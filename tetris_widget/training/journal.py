@@ -110,7 +110,8 @@ class Journal:
             del pending[:written]
 
     def _open(self, path: Path, header: str) -> None:
-        if path in self._files:  # of a file that somebody deleted
+        was_deleted = path in self._files
+        if was_deleted:
             os.close(self._files.pop(path))
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         if not os.fstat(file).st_size and os.write(file, header.encode()) < len(header):
@@ -118,6 +119,8 @@ class Journal:
             os.close(file)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._files[path] = file
+        if was_deleted:
+            self._warn(f"somebody deleted {path}; a new one begins here")
 
     def _bound(self, path: Path) -> None:
         """Give up the oldest of too many lines, but not the rest of a torn one."""
