@@ -27,8 +27,8 @@ Message = dict[str, Any]
 
 # How long a paused or slowed run may take to notice a command or a stop.
 SLICE_SECONDS = 0.02
-# Steps may take microseconds; looking around at each would be most of the work.
-CONTROL_SECONDS = 0.005
+# What is done in the background has no need to be asked at every step.
+BACKGROUND_SECONDS = 0.01
 # Episodes kept in `episode_rewards` and `episode_lines`; all are in the journal.
 MAX_EPISODES_KEPT = 20_000
 # Timesteps per second are measured over the last four to five of these.
@@ -72,7 +72,8 @@ class WebMetricsCallback(BaseCallback):
             which must be short, as an off-policy algorithm's are; what a checkpoint
             takes is only then in order. A stop leaves by `StopTraining`.
         has_stopped: whether a stop has ended the training.
-        background: called at each control point while the run isn't paused.
+        background: called every 10 ms or so while the run isn't paused.
+        between_rollouts: called at the beginning of each rollout.
         on_pause: called at the beginning of each pause.
     """
 
@@ -106,6 +107,7 @@ class WebMetricsCallback(BaseCallback):
         self.acts_between_rollouts = False
         self.has_stopped = False
         self.background: list[Callable[[], None]] = []
+        self.between_rollouts: list[Callable[[], None]] = []
         self.on_pause: list[Callable[[], None]] = []
         self.handlers: dict[str, Callable[[Mapping[str, Any]], None]] = {
             "stop": self._on_stop_command,
@@ -115,11 +117,14 @@ class WebMetricsCallback(BaseCallback):
         self._stop_commanded = False
         self._metrics = _LatestMetrics()
         self._hooks: list[Any] = []
+        self._original_rewards: Callable[[], Any] | None = None
         self._returns = np.zeros(0)
-        self._lengths = np.zeros(0, dtype=np.int64)
+        self._steps = 0
+        # Per env: `_steps` when its episode began.
+        self._begun = np.zeros(0, dtype=np.int64)
         self._next_update = 0
         self._next_board = 0
-        self._next_control = 0.0
+        self._next_background = 0.0
         self._started_at = 0.0
         self._paused_seconds = 0.0
         self._fps_marks: deque[tuple[float, int]] = deque(maxlen=FPS_SLICES)
@@ -142,7 +147,7 @@ class WebMetricsCallback(BaseCallback):
             "next_board": self._next_board,
             "elapsed": self.elapsed,
             "returns": self._returns.copy(),
-            "lengths": self._lengths.copy(),
+            "lengths": self._steps - self._begun,
         }
 
     def set_state(self, state: Message) -> None:
@@ -152,9 +157,10 @@ class WebMetricsCallback(BaseCallback):
     # SB3's hooks
 
     def _on_training_start(self) -> None:
-        n_envs = self.training_env.num_envs
-        self._returns = np.zeros(n_envs)
-        self._lengths = np.zeros(n_envs, dtype=np.int64)
+        env = self.training_env
+        # VecNormalize has it.
+        self._original_rewards = getattr(env, "get_original_reward", None)
+        self._begin_episodes(env.num_envs)
         self._started_at = time.perf_counter()
         self._paused_seconds = 0.0
         self._next_update = self.num_timesteps + self.update_freq
@@ -181,11 +187,18 @@ class WebMetricsCallback(BaseCallback):
         self._next_board = state["next_board"]
         self._started_at -= state["elapsed"]
         self._returns[:] = state["returns"]
-        self._lengths[:] = state["lengths"]
+        self._begun[:] = self._steps - state["lengths"]
+
+    def _begin_episodes(self, n_envs: int) -> None:
+        self._returns = np.zeros(n_envs)
+        self._steps = 0
+        self._begun = np.zeros(n_envs, dtype=np.int64)
 
     def _on_rollout_start(self) -> None:
         if self.acts_between_rollouts and not self._control_point():
             raise StopTraining
+        for work in self.between_rollouts:
+            work()
 
     def _on_step(self) -> bool:
         if not self.acts_between_rollouts and not self._control_point():
@@ -218,18 +231,17 @@ class WebMetricsCallback(BaseCallback):
 
     def _control_point(self) -> bool:
         """Stop? Commands. Pause. Stop? Return whether to go on."""
-        now = time.perf_counter()
-        if now < self._next_control:
-            return True
-        self._next_control = now + CONTROL_SECONDS
         if not self._is_stopped():
             self._process_commands()
             self._wait_while_paused()
         if self._is_stopped():
             self.has_stopped = True
             return False
-        for work in self.background:
-            work()
+        now = time.perf_counter()
+        if now >= self._next_background:
+            self._next_background = now + BACKGROUND_SECONDS
+            for work in self.background:
+                work()
         return True
 
     def _is_stopped(self) -> bool:
@@ -297,8 +309,11 @@ class WebMetricsCallback(BaseCallback):
 
     def _count_episodes(self) -> None:
         """Add this step's rewards; the end of an episode is read from `infos`."""
-        self._returns += self._original_rewards()
-        self._lengths += 1
+        rewards = self.locals["rewards"]
+        if self._original_rewards is not None:
+            rewards = self._original_rewards()
+        self._returns += rewards
+        self._steps += 1
         dones = self.locals["dones"]
         if not np.count_nonzero(dones):  # the quickest that NumPy has
             return
@@ -310,15 +325,11 @@ class WebMetricsCallback(BaseCallback):
             self._on_episode_end(
                 reward,
                 None if lines is None else int(lines),
-                length=int(self._lengths[env]),
+                length=self._steps - int(self._begun[env]),
                 env=env,
             )
             self._returns[env] = 0.0
-            self._lengths[env] = 0
-
-    def _original_rewards(self) -> Any:
-        original = getattr(self.training_env, "get_original_reward", None)
-        return self.locals["rewards"] if original is None else original()
+            self._begun[env] = self._steps
 
     def _on_episode_end(
         self, reward: float, lines: int | None, *, length: int = 0, env: int = 0

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
 
 from tetris_widget.run_directory import RunDirectory
 from tetris_widget.training.callback import WebMetricsCallback
@@ -37,12 +36,13 @@ FILE_SHARE = 0.01
 MAX_SNAPSHOT_SECONDS = 1.0
 
 
-class Checkpointer(BaseCallback):
+class Checkpointer:
     """Takes checkpoints every `seconds`, and whenever it is asked to.
 
     Args:
         run: where they are written.
-        reports: the run's other callback, which counts.
+        model: that learns.
+        reports: the run's callback, which counts, and calls `begin_rollout`.
         seconds: from one to the next; longer where they take long.
         extra: gives other plain values to be kept in a checkpoint.
         sync: puts every episode counted so far on disk; a checkpoint that counts more
@@ -53,14 +53,15 @@ class Checkpointer(BaseCallback):
     def __init__(
         self,
         run: RunDirectory,
+        model: BaseAlgorithm,
         reports: WebMetricsCallback,
         seconds: float,
         extra: Callable[[], dict[str, Any]],
         sync: Callable[[], None],
         resumed: Snapshot | None = None,
     ) -> None:
-        super().__init__()
         self._run = run
+        self._model = model
         self._reports = reports
         self._seconds = seconds
         self._extra = extra
@@ -107,14 +108,11 @@ class Checkpointer(BaseCallback):
             text = f"checkpoint at {timesteps:,} timesteps saved as {path.stem!r}"
             self._reports.send("info", kind="note", text=text)
 
-    # SB3's hooks
-
-    def _on_training_start(self) -> None:
+    def begin_rollout(self) -> None:
+        """Take what is due: called at each boundary between two rollouts."""
         if self._resumed is not None:
-            restore_generators(self.model, self._resumed)
+            restore_generators(self._model, self._resumed)
             self._resumed = None
-
-    def _on_rollout_start(self) -> None:
         now = time.perf_counter()
         is_due = now >= self._due
         if is_due or (self._keeps_snapshots and now >= self._snapshot_due):
@@ -124,19 +122,16 @@ class Checkpointer(BaseCallback):
             spent = time.perf_counter() - now
             self._due = now + max(self._seconds, spent / FILE_SHARE)
 
-    def _on_step(self) -> bool:
-        return True
-
     # Inside
 
     @property
     def _keeps_snapshots(self) -> bool:
-        return not has_replay_buffer(self.model)
+        return not has_replay_buffer(self._model)
 
     def _take(self) -> None:
         before = time.perf_counter()
         state = self._reports.get_state()
-        self._snapshot = take_snapshot(self.model, state, self._extra())
+        self._snapshot = take_snapshot(self._model, state, self._extra())
         spent = time.perf_counter() - before
         self._snapshot_due = before + min(spent / SNAPSHOT_SHARE, MAX_SNAPSHOT_SECONDS)
 
@@ -144,7 +139,7 @@ class Checkpointer(BaseCallback):
         assert self._snapshot is not None
         try:
             self._sync()
-            write_checkpoint(path, self.model, self._snapshot)
+            write_checkpoint(path, self._model, self._snapshot)
         except OSError as error:
             if not self._has_failed:
                 reason = error.strerror or error

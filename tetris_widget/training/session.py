@@ -106,12 +106,14 @@ class TrainingSession:
         self._resumed = None if resume is None else self._go_on(resume)
         self._checkpointer = Checkpointer(
             run,
+            self._model,
             self._callback,
             config.checkpoint_seconds,
             lambda: {"evaluation": self._evaluation.get_state()},
             metrics_queue.sync,
             self._resumed,
         )
+        self._callback.between_rollouts.append(self._checkpointer.begin_rollout)
         self._callback.on_pause.append(self._checkpointer.save)
         save = self._checkpointer.on_save_checkpoint
         self._callback.handlers["save_checkpoint"] = save
@@ -132,7 +134,7 @@ class TrainingSession:
         try:
             self._model.learn(
                 left,
-                callback=[self._callback, self._checkpointer],
+                callback=self._callback,
                 reset_num_timesteps=self._resumed is None,
             )
         except StopTraining:
