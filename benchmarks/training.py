@@ -5,7 +5,7 @@ without the watched game; timesteps per CPU-second; latencies of start, pause an
 The two that are compared take turns of half a second each, so that whatever else the
 machine does disturbs both alike. (`benchmarks.memory` measures memory.)
 
-Run by `make bench`; about five minutes.
+Run by `make bench`; about ten minutes.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import Any
 from tetris_widget.config import TrainingConfig
 from tetris_widget.manager import TrainingManager
 
-ROUNDS = 4
-# Long enough for the first seconds, full of new bests, not to decide.
-TIMESTEPS = 1_000_000
+ROUNDS = 3
+# The default run: its first seconds are full of new bests.
+TIMESTEPS = TrainingConfig().total_timesteps
 TURN_SECONDS = 0.5
 PRESSES = 20
 
