@@ -86,6 +86,30 @@ def test_it_never_falls_under_the_best_that_is_there(run: Run) -> None:
     assert path.read_bytes() == before
 
 
+def test_a_run_ends_when_it_has_reached_its_goal(tmp_path: Path) -> None:
+    options = {**SMALL, "target_lines": 0.5, "total_timesteps": 1_000_000}
+    run = new_run(TrainingConfig(**options, run_dir=str(tmp_path)))
+    assert run.train() == "finished"
+    assert run.session.goal == "reached 0.5 lines per game"
+    assert run.session.progress["timesteps"] < 1_000_000
+    # Whoever reached it is crowned first, if that is the best.
+    told = run.messages.of_type("evaluation")[-1]
+    assert told["mean_lines"] >= 0.5
+    crowned = read_metadata(run.run.best_evaluated_model_file)
+    assert crowned is not None
+    assert crowned["timesteps"] == told["timesteps"]
+    # Without the goal it goes on.
+    again = resumed(run.run.path, target_lines=None, total_timesteps=30_000)
+    assert again.train() == "finished"
+    assert again.session.goal is None
+
+
+def test_what_plays_for_the_crown_is_no_evaluation(run: Run) -> None:
+    run.train()
+    counted = [message["timesteps"] for message in run.messages.of_type("evaluation")]
+    assert len(set(counted)) == len(counted)
+
+
 def test_evaluations_go_on_with_new_games_after_a_resume(run: Run) -> None:
     run.train()
     seed = run.session._evaluation.get_state()["seed"]

@@ -126,6 +126,11 @@ class TrainingSession:
             "elapsed": self._callback.elapsed,
         }
 
+    @property
+    def goal(self) -> str | None:
+        """What the run has reached, so that it ended before its last timestep."""
+        return self._callback.goal
+
     def train(self) -> str:
         """Train until the end or a stop; return `finished` or `stopped`."""
         left = self._config.total_timesteps
@@ -144,10 +149,10 @@ class TrainingSession:
             raise
         # `learn` returns alike for the end and for a stop.
         outcome = "stopped" if self._callback.has_stopped else "finished"
-        if outcome == "finished":
-            self._checkpointer.save_end()
+        if self._callback.has_stopped or self.goal is not None:
+            self._checkpointer.save()  # in the middle of a rollout
         else:
-            self._checkpointer.save()
+            self._checkpointer.save_end()
         self._save_last_model(outcome)
         return outcome
 
@@ -274,6 +279,7 @@ class _Evaluation:
         self._due = 0.0
         self._timesteps = 0
         self._is_contest = False
+        self._goal: str | None = None
         self._parameters: dict[str, Any] = {}
         # Another run may have left a better one here.
         saved = read_metadata(self._path) or {}
@@ -291,7 +297,9 @@ class _Evaluation:
     def tick(self) -> None:
         """Go on with the evaluation for a slice, if the budget allows it."""
         elapsed = self._callback.elapsed
-        if self._spent > self._config.evaluation_budget * elapsed + ADVANCE_SECONDS:
+        budget = self._config.evaluation_budget * elapsed + ADVANCE_SECONDS
+        # There is no training left to be slowed once the goal is reached.
+        if self._spent > budget and self._goal is None:
             return
         if not self._evaluator.is_busy and elapsed < self._due:
             return
@@ -299,11 +307,14 @@ class _Evaluation:
         if not self._evaluator.is_busy:
             self._begin(elapsed)
         result = self._evaluator.advance(EVALUATION_SLICE_SECONDS)
-        if result is not None and self._is_contest:
+        was_contest = self._is_contest
+        if result is not None and was_contest:
             self._end_contest(result)
         self._spent += time.perf_counter() - before
-        if result is not None and not self._is_contest:
+        if result is not None and not was_contest:
             self._report(result, elapsed)
+        if self._goal is not None and not self._is_contest:
+            self._callback.goal = self._goal
 
     def _begin(self, elapsed: float) -> None:
         self._due = elapsed + EVALUATION_SPACING_SECONDS
@@ -321,6 +332,9 @@ class _Evaluation:
         if result.mean_lines > self._best:
             self._is_contest = True
             self._due = 0.0
+        target = self._config.target_lines
+        if target is not None and result.mean_lines >= target:
+            self._goal = f"reached {target:,.15g} lines per game"
 
     def _end_contest(self, result: Evaluation) -> None:
         self._is_contest = False
