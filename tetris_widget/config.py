@@ -88,6 +88,13 @@ class TrainingConfig(BaseModel):
         title="Policy",
         description="linear or mlp scorer of afterstates; mlp or cnn on the board",
     )
+    initial_model: str | None = Field(
+        None,
+        min_length=1,
+        max_length=4096,
+        title="Model to begin with",
+        description="a file of a ModelLibrary's; None: an untrained one",
+    )
     total_timesteps: int = Field(
         2_000_000, ge=1, le=100_000_000_000, title="Timesteps in all"
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, get_args
 
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -16,7 +17,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from tetris_widget.config import TrainingConfig, View, check_speed, moves_per_second
 from tetris_widget.envs import TetrisVecEnv
 from tetris_widget.run_directory import RunDirectory, read_metadata, to_jsonable
-from tetris_widget.training.best import save_model
+from tetris_widget.training.best import save_model, take_parameters
 from tetris_widget.training.callback import (
     MAX_EPISODES_KEPT,
     StopTraining,
@@ -104,6 +105,8 @@ class TrainingSession:
         if config.evaluation:
             self._callback.background.append(self._evaluation.tick)
         self._resumed = None if resume is None else self._go_on(resume)
+        if resume is None and config.initial_model is not None:
+            take_parameters(self._model, Path(config.initial_model))
         self._checkpointer = Checkpointer(
             run,
             self._model,
@@ -117,6 +120,7 @@ class TrainingSession:
         self._callback.on_pause.append(self._checkpointer.save)
         save = self._checkpointer.on_save_checkpoint
         self._callback.handlers["save_checkpoint"] = save
+        self._callback.handlers["save_model"] = self._on_save_model
 
     @property
     def progress(self) -> dict[str, Any]:
@@ -183,6 +187,22 @@ class TrainingSession:
             }
         )
         return snapshot
+
+    def _on_save_model(self, _: Mapping[str, Any]) -> None:
+        """Save the model as it is now, and say so."""
+        metadata = {
+            "timesteps": self._model.num_timesteps,
+            "best_lines": self._callback.best_lines,
+            "saved_at": time.time(),
+        }
+        path = self._run.current_model_file
+        try:
+            save_model(self._model, path, metadata)
+            text = f"the model of now is in checkpoints/{path.name}"
+        except OSError as error:
+            text = f"could not save the model of now: {error.strerror or error}"
+            self._callback.warn(text)
+        self._callback.send("info", kind="model", text=text)
 
     def _save_last_model(self, outcome: str) -> None:
         metadata = {"timesteps": self._model.num_timesteps, "outcome": outcome}
