@@ -71,7 +71,8 @@ class Librarian:
             self._process = self._connection = None
         if process is None or connection is None:
             return
-        connection.close()  # which it takes for its end
+        with contextlib.suppress(OSError):  # it has ended already
+            connection.send({"do": "close"})
         process.join(CLOSE_SECONDS)
         if process.is_alive():
             process.kill()
@@ -199,8 +200,10 @@ class Librarian:
                 break
             if message["type"] == "told":
                 self._tell(message["level"], message["text"])
-            elif message["type"] != "frame" or self._is_playing:
+            elif self._is_playing:
                 self._on_message(message)
+                if message["type"] == "demo":
+                    self._tell("info", _playing(message["boards"]))
         with self._lock:
             has_died = connection is self._connection
             if has_died:
@@ -216,6 +219,11 @@ def _serve(connection: Connection, path: str) -> None:
     from tetris_widget.stage import serve
 
     serve(connection, path)
+
+
+def _playing(boards: list[Message]) -> str:
+    names = _and([board["name"] for board in boards])
+    return f"{names} plays" if len(boards) == 1 else f"{names} play the same pieces"
 
 
 def _and(names: list[str]) -> str:

@@ -77,10 +77,13 @@ class Stage:
         """Serve until the other side is gone."""
         while True:
             try:
-                if self._connection.poll(self._patience()):
-                    self._do(self._connection.recv())
-                else:
+                if not self._connection.poll(self._patience()):
                     self._play()
+                    continue
+                job = self._connection.recv()
+                if job["do"] == "close":
+                    return
+                self._do(job)
             except (EOFError, BrokenPipeError, ConnectionResetError):
                 return
 

@@ -196,13 +196,14 @@ class TrainingSession:
             "saved_at": time.time(),
         }
         path = self._run.current_model_file
+        text = f"the model of now is in checkpoints/{path.name}"
+        is_saved = True
         try:
             save_model(self._model, path, metadata)
-            text = f"the model of now is in checkpoints/{path.name}"
         except OSError as error:
             text = f"could not save the model of now: {error.strerror or error}"
-            self._callback.warn(text)
-        self._callback.send("info", kind="model", text=text)
+            is_saved = False
+        self._callback.send("info", kind="model", text=text, is_saved=is_saved)
 
     def _save_last_model(self, outcome: str) -> None:
         metadata = {"timesteps": self._model.num_timesteps, "outcome": outcome}
