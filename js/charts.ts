@@ -241,7 +241,9 @@ export class Chart {
       ctx.stroke();
       ctx.fillStyle = ctx.strokeStyle;
       ctx.font = `${11 * devicePixelRatio}px ${colour(this.host, "--tw-font")}`;
-      ctx.fillText("goal", bbox.left + 4, y - 4 * devicePixelRatio);
+      ctx.textAlign = "left";
+      ctx.textBaseline = "bottom";
+      ctx.fillText("goal", bbox.left + 4, y - devicePixelRatio);
     }
     ctx.restore();
   }

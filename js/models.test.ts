@@ -121,7 +121,7 @@ describe("the actions", () => {
   it("send jobs", () => {
     const { find, choose, sent } = make();
     choose("a");
-    for (const name of ["Train on", "Export", "Delete"]) find(name).click();
+    for (const name of ["New run", "Export", "Delete"]) find(name).click();
     expect(sent).toEqual([
       { do: "train", name: "a" },
       { do: "export", name: "a" },
@@ -133,7 +133,7 @@ describe("the actions", () => {
     const { find, choose, show } = make();
     choose("a");
     show({}, { ...STATUS, state: "running" });
-    expect(find("Train on").disabled).toBe(true);
+    expect(find("New run").disabled).toBe(true);
     expect(find("Watch").disabled).toBe(false);
   });
 

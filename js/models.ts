@@ -77,7 +77,7 @@ export class Models {
   private readonly text = element("span");
   private readonly undo = button("Undo");
   private readonly watch = button("Watch");
-  private readonly train = button("Train on");
+  private readonly train = button("New run");
   private readonly share = button("Export");
   private readonly rename = button("Rename");
   private readonly remove = button("Delete");
@@ -292,10 +292,9 @@ export class Models {
     const first = element("td");
     first.append(box);
     row.append(first);
-    for (const [key, title] of COLUMNS) {
+    for (const [key] of COLUMNS) {
       const cell = element("td", `tw-${key}`);
       cell.textContent = cellText(entry, key);
-      cell.dataset.title = title;
       cell.title = key === "name" || key === "notes" ? cell.textContent : "";
       row.append(cell);
     }
@@ -335,6 +334,7 @@ export class Models {
       input.addEventListener("keydown", (event) => {
         if (event.key !== "Enter" && event.key !== "Escape") return;
         event.stopPropagation(); // it leaves the field, not the panel
+        event.preventDefault(); // nor does it press the button that gets the focus
         this.endEdit(entry, event.key === "Enter" ? inputs : null);
         this.rename.focus();
       });
@@ -360,6 +360,7 @@ export class Models {
     }
     if (name !== entry.name) {
       this.send({ do: "rename", name: entry.name, new_name: name });
+      this.chosen = [name];
     }
   }
 
@@ -421,6 +422,7 @@ class Stand {
   readonly element = element("figure", "tw-stand");
   readonly board: Board;
   private readonly canvas = element("canvas", "tw-board");
+  private readonly game = element("span", "tw-count");
   private readonly facts = element("span", "tw-count");
 
   constructor(
@@ -434,7 +436,7 @@ class Stand {
     const caption = element("figcaption");
     const name = element("b");
     name.textContent = shown.name;
-    caption.append(name, this.facts);
+    caption.append(name, this.game, this.facts);
     const boards = element("div", "tw-game");
     boards.append(this.canvas, next);
     this.element.append(caption, boards);
@@ -445,7 +447,8 @@ class Stand {
     const frame = this.board.draw(now, pace, rows, columns, theme);
     if (!frame) return;
     const facts = `${whole(frame.lines)} lines, ${whole(frame.pieces)} pieces`;
-    setText(this.facts, `game ${frame.game}: ${facts}`);
+    setText(this.game, `game ${frame.game}`);
+    setText(this.facts, facts);
     const label = `${name}: ${facts}`;
     if (this.canvas.getAttribute("aria-label") !== label) {
       this.canvas.setAttribute("aria-label", label);

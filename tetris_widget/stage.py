@@ -105,14 +105,14 @@ class Stage:
         path = Path(job["path"])
         try:
             made = self._library.import_model(path, job["name"])
+            level, text = "good", f"“{made.stem}” is imported"
         except ValueError as error:
             # The person knows the file by another name.
-            text = str(error).replace(str(path), job["file"])
-            self._tell("error", text.replace("pass trust=True", _TRUST))
-        else:
-            self._tell("good", f"“{made.stem}” is imported")
+            told = str(error).replace(str(path), job["file"])
+            level, text = "error", told.replace("pass trust=True", _TRUST)
         finally:
             path.unlink(missing_ok=True)
+        self._tell(level, text)
 
     def _on_demo(self, job: Mapping[str, Any]) -> None:
         self._boards = []

@@ -635,11 +635,12 @@ class TrainingPanel:
         timesteps = int(self._figures.get("timesteps") or 0)
         elapsed = float(self._figures.get("elapsed") or 0.0)
         total = self.config.total_timesteps
-        remaining = (
-            elapsed / timesteps * max(total - timesteps, 0) if timesteps else None
-        )
+        state = self._state()
+        remaining = None
+        if timesteps and state not in TERMINAL:
+            remaining = elapsed / timesteps * max(total - timesteps, 0)
         return {
-            "state": self._state(),
+            "state": state,
             "reason": asked["reason"],
             "detail": self._detail,
             "timesteps": timesteps,
