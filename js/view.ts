@@ -290,7 +290,7 @@ export class PanelView {
     setText(this.status, LABELS[status.state]);
     this.root.dataset.state = status.state;
     setText(this.detail, alive ? detailOf(status) : GONE);
-    this.detail.classList.toggle("tw-silent", status.not_responding !== null);
+    this.detail.classList.toggle("tw-silent", Boolean(status.not_responding));
     this.detail.title = this.detail.textContent ?? "";
     const share = Math.min(1, status.timesteps / status.total_timesteps);
     this.bar.style.width = `${share * 100}%`;
