@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { align, decades, pad, reading, smooth } from "./charts";
+import { align, decades, pad, reading, smooth, withGoal } from "./charts";
 import { clock, short, whole } from "./format";
 
 describe("smoothing", () => {
@@ -92,6 +92,13 @@ describe("a range of values", () => {
     expect(from).toBeLessThanOrEqual(lo ?? 0);
     expect(to).toBeGreaterThanOrEqual(hi ?? 0);
   });
+});
+
+it("a goal is always in sight", () => {
+  expect(withGoal(0, 10, null)).toEqual([0, 10]);
+  expect(withGoal(2, 10, 100)).toEqual([2, 100]);
+  expect(withGoal(20, 30, 10)).toEqual([10, 30]);
+  expect(withGoal(null, null, 10)).toEqual([0, 10]);
 });
 
 describe("numbers", () => {

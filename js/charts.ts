@@ -33,6 +33,8 @@ export interface ChartOptions {
   height: number;
   log: boolean;
   smoothing: number;
+  /** Whether the run's goal, in lines per game, is a line in it. */
+  showsGoal?: boolean;
   curves: Curve[];
   /** Indices (from 1) of the curves between which a band is filled. */
   band?: [number, number];
@@ -107,7 +109,8 @@ export class Chart {
     const look = JSON.stringify([this.options, theme]);
     const [min, max] = this.range();
     const marks = this.store.status?.resumed_at.length;
-    const key = `${look}${width},${this.store.version},${min},${max},${marks}`;
+    const place = `${min},${max},${marks},${this.goal}`;
+    const key = `${look}${width},${this.store.version},${place}`;
     if (key === this.drawn) return false;
     const isNew = !this.plot || !this.drawn.startsWith(look);
     this.drawn = key;
@@ -127,6 +130,10 @@ export class Chart {
   /** All charts end at the present, also those whose last game ended long ago. */
   private range(): [number, number] {
     return this.zoom.range ?? [0, Math.max(1, this.store.status?.timesteps ?? 0)];
+  }
+
+  private get goal(): number | null {
+    return this.options.showsGoal ? (this.store.status?.target_lines ?? null) : null;
   }
 
   destroy(): void {
@@ -181,8 +188,8 @@ export class Chart {
       scales: {
         x: { time: false },
         y: log
-          ? { distr: 4, asinh: 1, range: (_u, _lo, hi) => [0, Math.max(10, hi * 1.2)] }
-          : { range: (_u, lo, hi) => pad(lo, hi) },
+          ? { distr: 4, asinh: 1, range: (_u, _lo, hi) => logRange(hi, this.goal) }
+          : { range: (_u, lo, hi) => pad(...withGoal(lo, hi, this.goal)) },
       },
       axes: [
         {
@@ -211,7 +218,7 @@ export class Chart {
     };
   }
 
-  /** A dashed line wherever the run was resumed. */
+  /** A dashed line wherever the run was resumed, and one at its goal. */
   private drawMarks(plot: uPlot): void {
     const { ctx, bbox } = plot;
     ctx.save();
@@ -224,6 +231,19 @@ export class Chart {
       ctx.moveTo(x, bbox.top);
       ctx.lineTo(x, bbox.top + bbox.height);
       ctx.stroke();
+    }
+    if (this.goal !== null) {
+      const y = plot.valToPos(this.goal, "y", true);
+      ctx.strokeStyle = colour(this.host, "--tw-good");
+      ctx.beginPath();
+      ctx.moveTo(bbox.left, y);
+      ctx.lineTo(bbox.left + bbox.width, y);
+      ctx.stroke();
+      ctx.fillStyle = ctx.strokeStyle;
+      ctx.font = `${11 * devicePixelRatio}px ${colour(this.host, "--tw-font")}`;
+      ctx.textAlign = "left";
+      ctx.textBaseline = "bottom";
+      ctx.fillText("goal", bbox.left + 4, y - devicePixelRatio);
     }
     ctx.restore();
   }
@@ -278,6 +298,18 @@ export function reading(
   const range = isRange ? `${short(low)} to ${short(high)}` : "";
   if (curve.kind === "points") return `${curve.label} ${range || short(own)}`;
   return `${curve.label} ${short(own)}${range ? ` (${range})` : ""}`;
+}
+
+type Bound = number | null;
+
+/** The least and the greatest value that are shown: of the curves, or the goal. */
+export function withGoal(lo: Bound, hi: Bound, goal: Bound): [Bound, Bound] {
+  return goal === null ? [lo, hi] : [Math.min(lo ?? 0, goal), Math.max(hi ?? 0, goal)];
+}
+
+/** The y range of a log axis that has room for zero. */
+function logRange(hi: number | null, goal: number | null): [number, number] {
+  return [0, Math.max(10, (hi ?? 0) * 1.2, (goal ?? 0) * 1.2)];
 }
 
 /** The y range that shows `lo` to `hi` with some air. */

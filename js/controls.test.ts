@@ -55,6 +55,17 @@ describe("the buttons", () => {
     ]);
   });
 
+  it("a finished run is trained for longer, and says for how long", () => {
+    const { controls, sent, byName } = make();
+    const fields = { can_resume: true, more_timesteps: 2_000_000 };
+    controls.update(status("finished", fields), true);
+    expect(byName("Train longer").title).toBe("for 2,000,000 more timesteps");
+    byName("Train longer").click();
+    expect(sent).toEqual([{ command: "resume" }]);
+    controls.update(status("failed", fields), true);
+    expect(byName("Resume").title).toBe("");
+  });
+
   it("are all disabled when the kernel is gone", () => {
     const { controls } = make();
     controls.update(status("running"), false);

@@ -1,9 +1,13 @@
 // The controls: real buttons, radios and a slider, and when each makes sense. Knows
 // states and commands, nothing of how they travel.
 
+import { button, setText } from "./dom";
+import { whole } from "./format";
 import type { Command, State, Status, View } from "./protocol";
 
 const THROTTLE_MS = 100;
+/** What a finished run is resumed for. */
+const LONGER = "Train longer";
 const TOUCH_MS = 1000;
 
 export const LABELS: Record<State, string> = {
@@ -18,7 +22,12 @@ export const LABELS: Record<State, string> = {
   failed: "Failed",
 };
 
-const STARTABLE = new Set<State>(["idle", "finished", "stopped", "failed"]);
+export const STARTABLE: ReadonlySet<State> = new Set<State>([
+  "idle",
+  "finished",
+  "stopped",
+  "failed",
+]);
 const PAUSABLE = new Set<State>(["starting", "running"]);
 const STOPPABLE = new Set<State>(["starting", "running", "pausing", "paused"]);
 const VIEWS: View[] = ["headless", "watch", "step"];
@@ -98,6 +107,10 @@ export class Controls {
 
   update(status: Status, alive: boolean): void {
     this.showState(status.state, status.can_resume, alive);
+    const goesOn = this.pause.textContent === LONGER;
+    this.pause.title = goesOn
+      ? `for ${whole(status.more_timesteps)} more timesteps`
+      : "";
     // Not while a hand is on them: the answer to an older value would pull them back.
     if (performance.now() - this.touchedAt > TOUCH_MS) {
       this.view = status.view;
@@ -117,7 +130,8 @@ export class Controls {
     this.start.disabled = !alive || !can.start;
     this.stop.disabled = !alive || !can.stop;
     this.pause.disabled = !alive || !(can.pause || can.resume);
-    this.pause.textContent = can.resume ? "Resume" : "Pause";
+    const goOn = state === "finished" ? LONGER : "Resume";
+    setText(this.pause, can.resume ? goOn : "Pause");
     // The obvious next thing: to go on with what there is, if that is possible.
     const begins = can.start && !can.resume;
     this.start.classList.toggle("tw-primary", begins);
@@ -178,13 +192,6 @@ export class Controls {
     this.output.textContent = text;
     this.slider.setAttribute("aria-valuetext", text);
   }
-}
-
-function button(name: string): HTMLButtonElement {
-  const made = document.createElement("button");
-  made.type = "button";
-  made.textContent = name;
-  return made;
 }
 
 function capitalise(text: string): string {

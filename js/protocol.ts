@@ -24,6 +24,12 @@ export interface Status {
   fps: number;
   episodes: number;
   best_lines: number | null;
+  /** The best model's evaluation: its mean, and the 95 % interval. */
+  best_eval: { mean: number; lo: number; hi: number } | null;
+  /** The run ends once an evaluation's mean is that high. */
+  target_lines: number | null;
+  /** For how long the process has said nothing, and what it was doing then. */
+  not_responding: { seconds: number; phase: string } | null;
   view: View;
   speed: number;
   pace: number;
@@ -37,6 +43,8 @@ export interface Status {
   columns: number;
   /** Whether the run has ended and can go on from a checkpoint. */
   can_resume: boolean;
+  /** For how many timesteps a finished run goes on. */
+  more_timesteps: number;
   /** Timesteps at which it went on from a checkpoint. */
   resumed_at: number[];
 }
@@ -68,6 +76,35 @@ export interface Frame {
   lines: number;
   pieces: number;
   over: boolean;
+  /** Of a model on show: which game it is. */
+  game?: number;
+}
+
+/** A saved model, as far as it is known. */
+export interface Entry {
+  name: string;
+  mean_lines: number | null;
+  lower: number | null;
+  upper: number | null;
+  best_lines: number | null;
+  timesteps: number | null;
+  algorithm: string | null;
+  /** Seconds since 1970. */
+  saved_at: number | null;
+  notes: string | null;
+}
+
+export interface Library {
+  entries: Entry[];
+  told: { level: "info" | "good" | "error"; text: string; undo: string | null } | null;
+  /** The models on show. */
+  boards: { name: string; rows: number; columns: number }[];
+}
+
+/** Moves of the models on show, by board. */
+export interface Demo {
+  board: number;
+  frames: Frame[];
 }
 
 export interface Update {
@@ -80,9 +117,23 @@ export interface Update {
   frames: Frame[];
   view: View | null;
   sync: boolean;
+  /** null: as before. */
+  library: Library | null;
+  demo: Demo[];
 }
 
+/** What can be asked of the library. */
+export type Job =
+  | { do: "save"; name: string; which: string; notes: string }
+  | { do: "rename"; name: string; new_name: string }
+  | { do: "notes"; name: string; notes: string }
+  | { do: "delete" | "restore" | "export" | "train"; name: string }
+  | { do: "import"; name: string; file: string; part: number; parts: number }
+  | { do: "demo"; names: string[] }
+  | { do: "end_demo" };
+
 export type Command =
+  | { command: "library"; job: Job }
   | { command: "start" | "pause" | "resume" | "stop" }
   | { command: "set_view"; view: View }
   | { command: "set_speed"; speed: number };
@@ -119,6 +170,11 @@ export function parseUpdate(
     frames,
     view: content.frames?.view ?? null,
     sync: Boolean(content.sync),
+    library: content.library ?? null,
+    demo: (content.demo ?? []).map((block: Json) => ({
+      board: block.board,
+      frames: parseFrames(block, bytes),
+    })),
   };
 }
 

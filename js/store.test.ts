@@ -15,6 +15,8 @@ function update(fields: Partial<Update>): Update {
     frames: [],
     view: null,
     sync: false,
+    library: null,
+    demo: [],
     ...fields,
   };
 }

@@ -1,7 +1,16 @@
 // What the browser knows of a run: applies updates, notices gaps, asks for what is
 // missing. Knows nothing of the DOM, and nothing of how messages travel.
 
-import type { Frame, Note, Status, Tail, Update, View } from "./protocol";
+import type {
+  Demo,
+  Frame,
+  Library,
+  Note,
+  Status,
+  Tail,
+  Update,
+  View,
+} from "./protocol";
 
 export const MAX_NOTES = 200;
 export const MAX_FRAMES = 120;
@@ -24,6 +33,8 @@ export class Store {
   status: Status | null = null;
   notes: Note[] = [];
   series = new Map<string, Series>();
+  library: Library | null = null;
+  private demo: Demo[] = [];
   frames: Frame[] = [];
   framesView: View | null = null;
   /** What a view that opens later, or while paused, begins with. */
@@ -48,6 +59,7 @@ export class Store {
     this.status = update.status;
     if (update.runId !== this.runId) this.reset(update.runId);
     this.addFrames(update);
+    this.demo.push(...update.demo);
     if (update.since > this.seq) {
       this.sync();
       return;
@@ -58,6 +70,7 @@ export class Store {
       this.notes = [];
       this.version += 1;
     }
+    this.library = update.library ?? this.library;
     for (const tail of update.tails) this.addTail(tail);
     this.addNotes(update.notes);
     this.seq = Math.max(this.seq, update.seq);
@@ -85,6 +98,13 @@ export class Store {
   takeFrames(): Frame[] {
     const taken = this.frames;
     this.frames = [];
+    return taken;
+  }
+
+  /** Takes the moves of models on show that have arrived since the last call. */
+  takeDemo(): Demo[] {
+    const taken = this.demo;
+    this.demo = [];
     return taken;
   }
 

@@ -3,9 +3,11 @@
 
 import { Board } from "./board";
 import { Chart, type ChartOptions, Zoom } from "./charts";
-import { Controls, LABELS } from "./controls";
-import { clock, whole } from "./format";
+import { Controls, LABELS, STARTABLE } from "./controls";
+import { element, setText } from "./dom";
+import { clock, short, whole } from "./format";
 import { Log } from "./log";
+import { Models } from "./models";
 import type { Command, Status } from "./protocol";
 import type { Store } from "./store";
 import { followTheme } from "./theme";
@@ -42,11 +44,14 @@ export class PanelView {
   private readonly lines = element("b", "");
   private readonly pieces = element("b", "");
   private readonly best = element("b", "");
+  private readonly bestMean = element("b", "");
+  private readonly bestRange = element("span", "tw-range");
   private readonly select = element("select", "");
   private readonly canvas = element("canvas", "tw-board");
   private readonly next = element("canvas", "tw-next");
   private readonly controls: Controls;
   private readonly log = new Log();
+  readonly models: Models;
   private readonly board: Board;
   private readonly charts: Chart[] = [];
   private readonly zoom = new Zoom();
@@ -61,13 +66,18 @@ export class PanelView {
 
   constructor(
     private readonly store: Store,
-    send: (command: Command) => void,
+    send: (command: Command, file?: ArrayBuffer) => void,
     private readonly isAlive: () => boolean,
   ) {
     views += 1;
     this.controls = new Controls(send, `tw-view-${views}`);
     const reduced = matchMedia("(prefers-reduced-motion: reduce)");
     this.board = new Board(this.canvas, this.next, () => reduced.matches);
+    this.models = new Models(
+      (job, file) => send({ command: "library", job }, file),
+      `tw-models-${views}`,
+      () => reduced.matches,
+    );
   }
 
   /** Builds the DOM in `host` and draws until `signal` aborts. */
@@ -138,15 +148,20 @@ export class PanelView {
     const main = element("div", "tw-main");
     main.append(this.buildGame(), this.buildCharts());
     this.root.append(header, this.controls.element, main, this.log.element);
+    this.root.append(this.models.element);
   }
 
   private buildGame(): HTMLElement {
     const side = element("div", "tw-side");
+    const model = element("div");
+    model.append(this.bestMean, this.bestRange);
+    model.title = "mean lines per game of the best model, and its 95 % interval";
     side.append(
       titled("Next", this.next),
       titled("Lines", this.lines),
       titled("Pieces", this.pieces),
-      titled("Best", this.best),
+      titled("Best game", this.best),
+      titled("Best model", model),
     );
     this.next.setAttribute("aria-hidden", "true");
     const game = element("div", "tw-game");
@@ -241,6 +256,8 @@ export class PanelView {
     this.drawCharts();
     this.log.update(this.store.notes);
     this.drawAbouts(status);
+    this.models.update(this.store.library, status, alive);
+    this.models.draw(performance.now() / 1000, status.pace, this.theme);
   }
 
   /** At most one a frame, in turn: all at once would make the board stutter. */
@@ -272,8 +289,8 @@ export class PanelView {
   private drawHeader(status: Status, alive: boolean): void {
     setText(this.status, LABELS[status.state]);
     this.root.dataset.state = status.state;
-    const problem = status.state === "failed" ? status.reason : status.detail;
-    setText(this.detail, alive ? (problem ?? "") : GONE);
+    setText(this.detail, alive ? detailOf(status) : GONE);
+    this.detail.classList.toggle("tw-silent", Boolean(status.not_responding));
     this.detail.title = this.detail.textContent ?? "";
     const share = Math.min(1, status.timesteps / status.total_timesteps);
     this.bar.style.width = `${share * 100}%`;
@@ -303,6 +320,10 @@ export class PanelView {
     setText(this.lines, lines);
     setText(this.pieces, pieces);
     setText(this.best, status.best_lines === null ? "–" : whole(status.best_lines));
+    const crowned = status.best_eval;
+    setText(this.bestMean, crowned ? whole(crowned.mean) : "–");
+    const range = crowned ? `${short(crowned.lo)} to ${short(crowned.hi)}` : "";
+    setText(this.bestRange, range);
   }
 
   private offerMetrics(): void {
@@ -322,12 +343,25 @@ export class PanelView {
   }
 }
 
-const GONE = "The kernel was restarted: run the cell again";
+const GONE = "The kernel was restarted: TrainingPanel.attach() goes on with this run";
+
+/** What is to be said of a status beside its one word. */
+export function detailOf(status: Status): string {
+  const silent = status.not_responding;
+  if (silent) {
+    return `not responding for ${Math.round(silent.seconds)} s (${silent.phase})`;
+  }
+  if (STARTABLE.has(status.state) && status.reason) return status.reason;
+  if (status.detail) return status.detail;
+  const goal = status.target_lines;
+  return goal ? `goal: ${goal.toLocaleString("en-US")} lines per game` : "";
+}
 
 function linesChart(): ChartOptions {
   return {
     height: 190,
     log: true,
+    showsGoal: true,
     smoothing: 0.3,
     curves: [
       { series: "evaluation/lines", column: "hi", ...EDGE },
@@ -416,17 +450,4 @@ function checkbox(
   input.addEventListener("change", () => changed(input.checked));
   label.append(input, name);
   return label;
-}
-
-function element<K extends keyof HTMLElementTagNameMap>(
-  name: K,
-  className: string,
-): HTMLElementTagNameMap[K] {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  return made;
-}
-
-function setText(target: HTMLElement, text: string): void {
-  if (target.textContent !== text) target.textContent = text;
 }

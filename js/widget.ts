@@ -3,7 +3,14 @@
 
 import "uplot/dist/uPlot.min.css";
 import "./widget.css";
-import { type Command, type Frame, parseUpdate, type Status } from "./protocol";
+import { download } from "./files";
+import {
+  type Command,
+  type Frame,
+  parseUpdate,
+  type Status,
+  toBytes,
+} from "./protocol";
 import { Store } from "./store";
 import { PanelView } from "./view";
 
@@ -13,7 +20,7 @@ const GONE_MS = 10_000;
 
 interface Model {
   get(name: string): unknown;
-  send(content: unknown): void;
+  send(content: unknown, callbacks?: unknown, buffers?: ArrayBuffer[]): void;
   on(event: string, callback: (...args: never[]) => void): void;
   off(event: string, callback: (...args: never[]) => void): void;
 }
@@ -30,7 +37,9 @@ class Connection {
   readonly store: Store;
   readonly views = new Set<PanelView>();
   private alive = true;
-  private nextId = 1;
+  // Answers go to all tabs: each must know its own.
+  private nextId = Math.floor(Math.random() * 2 ** 40);
+  private readonly exports = new Set<number>();
 
   constructor(private readonly model: Model) {
     this.store = new Store((since) => this.post({ type: "sync", since }));
@@ -43,12 +52,22 @@ class Connection {
 
   /** Listens until `signal` aborts. */
   open(signal: AbortSignal): void {
-    const onMessage = (content: { type?: string }, buffers: DataView[]) => {
+    const onMessage = (
+      content: { type?: string; id?: number; name?: string },
+      buffers: DataView[],
+    ) => {
+      if (content?.type === "file" && this.exports.delete(content.id ?? -1)) {
+        download(content.name ?? "model.zip", toBytes(buffers[0]!));
+      }
       if (content?.type !== "update") return; // acks: the state tells
       this.store.apply(parseUpdate(content, buffers));
       this.alive = true;
       const frames = this.store.takeFrames();
-      if (frames.length) for (const view of this.views) view.push(frames);
+      const demo = this.store.takeDemo();
+      for (const view of this.views) {
+        if (frames.length) view.push(frames);
+        view.models.push(demo);
+      }
     };
     // Fired by ipywidgets when the kernel behind a model is replaced.
     const onGone = () => {
@@ -70,14 +89,18 @@ class Connection {
     });
   }
 
-  readonly send = (command: Command): void => {
-    this.post({ type: "command", id: this.nextId, ...command });
+  readonly send = (command: Command, file?: ArrayBuffer): void => {
     this.nextId += 1;
+    if (command.command === "library" && command.job.do === "export") {
+      this.exports.add(this.nextId);
+    }
+    this.post({ type: "command", id: this.nextId, ...command }, file);
   };
 
-  private post(message: unknown): boolean {
+  private post(message: unknown, file?: ArrayBuffer): boolean {
     try {
-      this.model.send(message);
+      if (file) this.model.send(message, undefined, [file]);
+      else this.model.send(message);
       return true;
     } catch {
       this.alive = false; // "Cannot send": the kernel was restarted

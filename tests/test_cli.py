@@ -37,6 +37,13 @@ def test_it_trains_to_the_end(tmp_path: Path) -> None:
     assert run_directory.config().rows == 8
 
 
+def test_it_ends_at_a_goal(tmp_path: Path) -> None:
+    options = [f"run_dir={tmp_path}", "total_timesteps=100000000", "target_lines=0.5"]
+    done = run("train", "--set", *SMALL, *options)
+    assert done.returncode == 0, done.stderr
+    assert "Finished (reached 0.5 lines per game)" in done.stdout.replace("\n", " ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -46,6 +46,12 @@ def test_the_default_is_valid_and_goes_through_json() -> None:
         ({"algorithm": "dqn", "buffer_size": 5}, "buffer_size: 5 is smaller"),
         ({"n_envs": 1, "n_steps": 1, "batch_size": 1}, "n_steps: 1"),
         ({"evaluation": "maybe"}, "evaluation: 'maybe' is refused"),
+        ({"target_lines": 0}, "target_lines: 0 is refused; allowed: .* above 0"),
+        ({"target_lines": 5, "evaluation": False}, "only noticed by evaluations"),
+        (
+            {"target_lines": 20_000},
+            "target_lines: 20,000 is more than .* allowed: up to 16,000",
+        ),
     ],
 )
 def test_what_cannot_be_run_is_refused(values: dict[str, Any], message: str) -> None:

@@ -23,17 +23,23 @@ ALLOWED = {
         "history",
         "manager",
         "run_directory",
+        "library",
+        "librarian",
         # Only when a model is loaded into the kernel.
         "training.policies",
     },
     # `training` only when a model is taken apart.
     "library": {"config", "run_directory", "envs", "training"},
+    # `stage` is what its process runs.
+    "librarian": {"library", "stage"},
+    "stage": {"config", "library", "run_directory", "training"},
     "cli": {"config", "manager", "run_directory"},
 }
 FOREIGN = {
     "game": {"gymnasium", "stable_baselines3", "torch"},
     "manager": {"torch", "anywidget", "IPython", "stable_baselines3"},
     "config": {"torch", "numba", "numpy"},
+    "librarian": {"torch", "anywidget", "IPython", "stable_baselines3"},
     "history": {"torch", "anywidget", "IPython"},
 }
 

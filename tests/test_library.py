@@ -126,6 +126,43 @@ def test_names_are_changed_and_models_deleted(
     assert library.names() == ["模型 2"]
 
 
+def test_what_was_deleted_is_brought_back(
+    library: ModelLibrary, run: RunDirectory
+) -> None:
+    data = library.save("a", run, "best").read_bytes()
+    library.delete("a")
+    library.save("a", run, "last")
+    with pytest.raises(ValueError, match="'a' is taken"):
+        library.restore("a")
+    library.rename("a", "b")
+    assert library.restore("a").read_bytes() == data
+    with pytest.raises(ValueError, match="no model 'c' was deleted lately"):
+        library.restore("c")
+    for number in range(12):
+        library.delete(library.save(f"m{number}", run, "best").stem)
+    assert len(list((library.path / "deleted").iterdir())) == 10
+
+
+def test_entries_are_read_again_only_when_they_change(
+    library: ModelLibrary, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.save("a", run, "best")
+    entries = library.entries()
+    with monkeypatch.context() as patch:
+        patch.setattr("tetris_widget.library.read_metadata", None)
+        assert library.entries() == entries
+    library.set_notes("a", "new")
+    assert library.entries()[0]["notes"] == "new"
+
+
+def test_a_model_that_nobody_evaluated_plays_for_its_figures(
+    library: ModelLibrary, run: RunDirectory
+) -> None:
+    library.save("a", run, "last")
+    (row,) = library.entries()
+    assert row["lower"] <= row["mean_lines"] <= row["upper"]
+
+
 @pytest.mark.parametrize("name", ["a/b", "..", "x" * 300, ""])
 def test_a_name_that_no_file_can_have_is_refused(
     name: str, library: ModelLibrary, run: RunDirectory
@@ -250,7 +287,7 @@ def test_a_run_without_that_model_says_so(
     library: ModelLibrary, tmp_path: Path
 ) -> None:
     run = RunDirectory.create(TrainingConfig(run_dir=str(tmp_path)))
-    for which in ("best_eval", "best", "latest", "last"):
+    for which in ("best_eval", "best", "latest", "last", "current"):
         with pytest.raises(ModelFileError, match=f"has no model '{which}'"):
             library.save("a", run, which)
     with pytest.raises(ValueError, match="which: 'worst' is refused; allowed: best_e"):

@@ -36,6 +36,7 @@ MIN_SPEED, MAX_SPEED = 0.1, 1.0
 # What may be another when a run is resumed; all else made the run what it is.
 CHANGEABLE_ON_RESUME = (
     "total_timesteps",
+    "target_lines",
     "view",
     "speed",
     "update_freq",
@@ -87,8 +88,22 @@ class TrainingConfig(BaseModel):
         title="Policy",
         description="linear or mlp scorer of afterstates; mlp or cnn on the board",
     )
+    initial_model: str | None = Field(
+        None,
+        min_length=1,
+        max_length=4096,
+        title="Model to begin with",
+        description="a file of a ModelLibrary's; None: an untrained one",
+    )
     total_timesteps: int = Field(
         2_000_000, ge=1, le=100_000_000_000, title="Timesteps in all"
+    )
+    target_lines: float | None = Field(
+        None,
+        gt=0,
+        le=1_000_000_000_000,
+        title="Goal: lines per game",
+        description="the run has finished once an evaluation's mean is that high",
     )
     n_envs: int = Field(64, ge=1, le=16_384, title="Games at once")
     n_steps: int = Field(16, ge=1, le=65_536, title="Steps per game and rollout")
@@ -172,6 +187,19 @@ class TrainingConfig(BaseModel):
                     "n_steps: 1 with n_envs 1 makes a rollout of one timestep; "
                     "allowed: n_envs × n_steps of at least 2"
                 )
+        if self.target_lines is not None and not self.evaluation:
+            raise ValueError(
+                f"target_lines: {self.target_lines:g} is only noticed by evaluations; "
+                "allowed: None with evaluation=False"
+            )
+        most = self.evaluation_games * self.evaluation_max_pieces * 4 / self.columns
+        if self.target_lines is not None and self.target_lines > most:
+            raise ValueError(
+                f"target_lines: {self.target_lines:,.15g} is more than "
+                f"{self.evaluation_games:,} evaluation games of "
+                f"{self.evaluation_max_pieces:,} pieces can show; allowed: up to "
+                f"{most:,.15g}, or a larger evaluation_max_pieces"
+            )
         if self.algorithm == "dqn" and self.buffer_size < self.n_envs:
             raise ValueError(
                 f"buffer_size: {self.buffer_size} is smaller than n_envs = "

@@ -243,6 +243,12 @@ class MetricsHistory:
                 }
             )
 
+    def touch(self) -> int:
+        """Count a change of something kept elsewhere; return the new `seq`."""
+        with self._lock:
+            self.seq += 1
+            return self.seq
+
     def series(self, name: str) -> NDArray[np.float64]:
         """Return a series' (4, length) columns x, lo, hi, mean; empty if unknown."""
         with self._lock:

@@ -45,6 +45,10 @@ COLUMNS = (
 NUMBERS = ("mean_lines", "lower", "upper", "best_lines", "timesteps", "saved_at")
 CHECKPOINT_NAME = "checkpoint.json"
 MAX_NOTES = 10_000
+# Deleted models that can still be brought back.
+KEPT_DELETED = 10
+# A model that nobody has evaluated plays the games of every contest, for so long.
+EVALUATION_SECONDS = 10.0
 # A replay buffer of this size holds the model that is made anew: it is never filled.
 SMALL_BUFFER = 1_000
 
@@ -62,6 +66,8 @@ class ModelLibrary:
 
     def __init__(self, path: str | Path = "models") -> None:
         self.path = Path(path).expanduser().absolute()
+        # By name: the file's time and size, and what was read from it.
+        self._read: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
 
     def names(self) -> list[str]:
         """Return the models' names, sorted."""
@@ -75,15 +81,20 @@ class ModelLibrary:
         """
         import pandas as pd
 
-        rows = []
-        for name in self.names():
-            facts = read_metadata(self.file(name)) or {"notes": "cannot be read"}
-            rows.append({"name": name, **facts})
-        frame = pd.DataFrame(rows, columns=list(COLUMNS))
+        frame = pd.DataFrame(self.entries(), columns=list(COLUMNS))
         for column in NUMBERS:
             frame[column] = pd.to_numeric(frame[column], errors="coerce")
         frame["saved_at"] = pd.to_datetime(frame["saved_at"], unit="s", utc=True)
         return frame
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Return the rows of `models()` as plain values; None for what is not known."""
+        entries = []
+        for name in self.names():
+            facts = self._facts(name)
+            if facts is not None:
+                entries.append({**dict.fromkeys(COLUMNS), **facts, "name": name})
+        return entries
 
     def file(self, name: str) -> Path:
         """Return where a model is, or would be.
@@ -106,7 +117,8 @@ class ModelLibrary:
             name: of the model.
             run: where it was trained.
             which: `best_eval` (the best evaluation), `best` (the best game), `latest`
-                (the newest checkpoint), `last` (when the run ended).
+                (the newest checkpoint), `last` (when the run ended), `current` (when
+                it was last asked for, see `TrainingManager.save_model`).
             notes: whatever helps to remember.
 
         Raises:
@@ -127,12 +139,32 @@ class ModelLibrary:
         return self._need(name).rename(self._free(new_name))
 
     def delete(self, name: str) -> None:
-        """Delete a model.
+        """Delete a model; the last ten can be restored.
 
         Raises:
             ValueError: there is no such model.
         """
-        self._need(name).unlink()
+        path = self._need(name)
+        self._deleted.mkdir(exist_ok=True)
+        path.replace(self._deleted / path.name)
+        (self._deleted / path.name).touch()
+        by_time = sorted(
+            self._deleted.glob("*.zip"), key=lambda one: one.stat().st_mtime
+        )
+        for old in by_time[:-KEPT_DELETED]:
+            old.unlink(missing_ok=True)
+
+    def restore(self, name: str) -> Path:
+        """Bring back a model that was deleted; return its file.
+
+        Raises:
+            ValueError: none of this name was deleted lately, or the name is taken.
+        """
+        path = self._free(name)
+        deleted = self._deleted / path.name
+        if not deleted.exists():
+            raise ValueError(f"name: no model {name!r} was deleted lately")
+        return deleted.rename(path)
 
     def set_notes(self, name: str, notes: str) -> None:
         """Replace a model's notes.
@@ -196,6 +228,22 @@ class ModelLibrary:
         write_atomically(path, source.read_bytes())
         return path
 
+    def read(self, name: str) -> bytes:
+        """Return a model's file.
+
+        Raises:
+            ValueError: there is no such model.
+        """
+        return self._need(name).read_bytes()
+
+    def check_free(self, name: str) -> None:
+        """Make sure that a model can be called so.
+
+        Raises:
+            ValueError: the name is taken, or none for a file.
+        """
+        self._free(name)
+
     def import_model(
         self, source: str | Path, name: str | None = None, trust: bool = False
     ) -> Path:
@@ -234,14 +282,36 @@ class ModelLibrary:
         notes = _check_notes(notes)
         from tetris_widget.training.best import model_zip
 
+        model = _made_anew(source, config)
+        facts = _facts(source)
+        if "mean_lines" not in facts:
+            facts = {**_evaluate(model, config), **facts}
         metadata = {
-            **_facts(source),
+            **facts,
             "algorithm": config.algorithm,
             "config": config.to_dict(),
             "notes": notes,
         }
-        write_atomically(target, model_zip(_made_anew(source, config), metadata))
+        write_atomically(target, model_zip(model, metadata))
         return target
+
+    @property
+    def _deleted(self) -> Path:
+        return self.path / "deleted"
+
+    def _facts(self, name: str) -> dict[str, Any] | None:
+        """Return what is listed of a model; None if somebody has just deleted it."""
+        path = self.path / f"{name}.zip"
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            return None
+        stamp = (stat.st_mtime_ns, stat.st_size)
+        if name not in self._read or self._read[name][0] != stamp:
+            found = read_metadata(path) or {"notes": "cannot be read"}
+            facts = {key: value for key, value in found.items() if key in COLUMNS}
+            self._read[name] = stamp, facts
+        return self._read[name][1]
 
     def _need(self, name: str) -> Path:
         path = self.file(name)
@@ -264,6 +334,7 @@ def _model_file(run: RunDirectory, which: str) -> Path:
         "best": run.best_model_file,
         "latest": newest[0] if newest else run.checkpoint_file(0),
         "last": run.last_model_file,
+        "current": run.current_model_file,
     }
     if which not in files:
         allowed = ", ".join(files)
@@ -311,20 +382,34 @@ def _facts(path: Path) -> dict[str, Any]:
     return {name: facts[name] for name in NUMBERS if name in facts}
 
 
+def _evaluate(model: BaseAlgorithm, config: TrainingConfig) -> dict[str, Any]:
+    """Return how many lines a model clears; nothing if that takes too long."""
+    from tetris_widget.training.evaluation import Evaluator
+
+    evaluator = Evaluator(config)
+    evaluator.begin(model)
+    evaluator.begin_contest()
+    result = evaluator.advance(EVALUATION_SECONDS)
+    if result is None:
+        return {}
+    return {
+        "mean_lines": result.mean_lines,
+        "lower": result.lower,
+        "upper": result.upper,
+        "best_lines": result.max_lines,
+    }
+
+
 def _made_anew(path: Path, config: TrainingConfig | None = None) -> BaseAlgorithm:
     """Return a new model with the weights in `path`; unpickle nothing."""
-    from tetris_widget.training.best import read_parameters
+    from tetris_widget.training.best import take_parameters
 
     config = config or _config_in(read_metadata(path) or {}, path)
+    model = _blank(config)
     try:
-        with zipfile.ZipFile(path) as archive:
-            if (bad := archive.testzip()) is not None:
-                raise ValueError(f"{bad} has changed")
-            parameters = read_parameters(archive)
-        model = _blank(config)
-        model.set_parameters(parameters, exact_match=True, device="cpu")
-    except (OSError, ValueError, KeyError, TypeError, EOFError, *DAMAGED_ZIP) as error:
-        raise ModelFileError(f"{path} is damaged, or no model: {error}") from error
+        take_parameters(model, path)
+    except ValueError as error:
+        raise ModelFileError(str(error)) from error
     model.num_timesteps = int(_facts(path).get("timesteps", 0))
     return model
 

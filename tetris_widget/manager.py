@@ -218,6 +218,13 @@ class TrainingManager:
         """
         self._command({"command": "save_checkpoint", "name": check_name(name)})
 
+    def save_model(self) -> None:
+        """Save the model as it is now as the run's `current_model_file`.
+
+        An `info` of the kind `model` says when that is done.
+        """
+        self._command({"command": "save_model"})
+
     def pause_training(self) -> bool:
         """Pause; False unless running and not paused yet."""
         with self._lock:

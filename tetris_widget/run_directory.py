@@ -201,6 +201,11 @@ class RunDirectory:
         return self.path / "checkpoints" / "last.zip"
 
     @property
+    def current_model_file(self) -> Path:
+        """The model as it was when it was last asked for; it need not exist yet."""
+        return self.path / "checkpoints" / "current.zip"
+
+    @property
     def best_evaluated_model_file(self) -> Path:
         """The model with the best evaluation so far; it need not exist yet."""
         return self.path / "best_eval" / "model.zip"

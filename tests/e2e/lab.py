@@ -200,7 +200,7 @@ class Notebook:
     @property
     def board(self) -> str:
         """The board's label: lines and pieces."""
-        label = self.panel.get_by_role("img").get_attribute("aria-label")
+        label = self.panel.get_by_role("img").first.get_attribute("aria-label")
         return label or ""
 
     @property

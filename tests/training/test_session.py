@@ -86,6 +86,57 @@ def test_it_never_falls_under_the_best_that_is_there(run: Run) -> None:
     assert path.read_bytes() == before
 
 
+def test_a_run_ends_when_it_has_reached_its_goal(tmp_path: Path) -> None:
+    options = {**SMALL, "target_lines": 0.5, "total_timesteps": 1_000_000}
+    run = new_run(TrainingConfig(**options, run_dir=str(tmp_path)))
+    assert run.train() == "finished"
+    assert run.session.goal == "reached 0.5 lines per game"
+    assert run.session.progress["timesteps"] < 1_000_000
+    # Whoever reached it is crowned first, if that is the best.
+    told = run.messages.of_type("evaluation")[-1]
+    assert told["mean_lines"] >= 0.5
+    crowned = read_metadata(run.run.best_evaluated_model_file)
+    assert crowned is not None
+    assert crowned["timesteps"] == told["timesteps"]
+    # Without the goal it goes on.
+    again = resumed(run.run.path, target_lines=None, total_timesteps=30_000)
+    assert again.train() == "finished"
+    assert again.session.goal is None
+
+
+def test_the_model_of_now_is_saved_when_asked_for(run: Run) -> None:
+    run.commands.put({"command": "save_model"})
+    run.train()
+    saved = read_metadata(run.run.current_model_file)
+    assert saved is not None
+    assert saved["timesteps"] < run.session.progress["timesteps"]
+    assert [m for m in run.messages.of_type("info") if m["kind"] == "model"]
+
+
+def test_a_run_begins_with_the_model_of_another(run: Run, tmp_path: Path) -> None:
+    run.train()
+    changes = {"initial_model": str(run.run.last_model_file), "total_timesteps": 1}
+    second = new_run(run.session._config.replace(**changes))
+    assert_equal_parameters(
+        second.session._model.get_parameters(), run.session._model.get_parameters()
+    )
+    assert second.session.progress["timesteps"] == 0
+    other = run.session._config.replace(**changes, policy="mlp")
+    with pytest.raises(ValueError, match=r"last\.zip is damaged, or no model"):
+        new_run(other)
+    with pytest.raises(ValueError, match=r"gone\.zip"):
+        new_run(other.replace(initial_model=str(tmp_path / "gone.zip")))
+
+
+def test_what_plays_for_the_crown_is_no_evaluation(run: Run) -> None:
+    evaluation = run.session._evaluation
+    first = evaluation.get_state()["seed"]
+    run.train()
+    begun = (evaluation.get_state()["seed"] - first) // SMALL["evaluation_games"]
+    assert [m for m in run.messages.of_type("info") if m["kind"] == "best_eval"]
+    assert begun - 1 <= len(run.messages.of_type("evaluation")) <= begun
+
+
 def test_evaluations_go_on_with_new_games_after_a_resume(run: Run) -> None:
     run.train()
     seed = run.session._evaluation.get_state()["seed"]

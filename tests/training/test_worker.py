@@ -129,6 +129,20 @@ def test_a_run_that_reaches_its_timesteps_is_finished(
     assert "torch" in loading["detail"]
 
 
+def test_a_run_that_reaches_its_goal_is_finished_and_says_so(
+    manager: TrainingManager, listener: Listener, config: TrainingConfig
+) -> None:
+    assert manager.start_training(config.replace(target_lines=0.5))
+    assert manager.wait(60)
+    reason = "reached 0.5 lines per game"
+    wait_for(lambda: listener.of_type("status")[-1]["state"] == "finished")
+    assert listener.of_type("status")[-1]["reason"] == reason
+    assert manager.get_status()["reason"] == reason
+    run = RunDirectory(manager.get_status()["run_dir"])
+    assert run.state()["reason"] == reason
+    assert run.last_model_file.exists()
+
+
 def test_the_default_config_makes_a_best_model_that_plain_sb3_loads(
     manager: TrainingManager, listener: Listener, tmp_path: Path
 ) -> None:

@@ -14,17 +14,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tetris_widget.config import (
+    CHANGEABLE_ON_RESUME,
     TrainingConfig,
     check_speed,
     moves_per_second,
     step_delay,
 )
 from tetris_widget.history import MetricsHistory
+from tetris_widget.library import ModelLibrary
 from tetris_widget.manager import TERMINAL, TrainingManager
-from tetris_widget.panel.widget import TrainingWidget, pack_series
+from tetris_widget.panel.shelf import Shelf
+from tetris_widget.panel.widget import TrainingWidget, pack_frames, pack_series
 from tetris_widget.run_directory import (
     RunBusyError,
     RunDirectory,
+    read_metadata,
     without_superseded,
 )
 
@@ -56,14 +60,25 @@ class TrainingPanel:
 
     Args:
         config: what to train; None: the default.
+        library: where models are kept by name; None: the directory `models`.
+
+    Attributes:
+        library: the models that the panel lists.
 
     Example:
         panel = TrainingPanel(TrainingConfig())
         panel.display()
     """
 
-    def __init__(self, config: TrainingConfig | None = None) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig | None = None,
+        library: ModelLibrary | str | Path | None = None,
+    ) -> None:
         self.config = config or TrainingConfig()
+        if not isinstance(library, ModelLibrary):
+            library = ModelLibrary(library or "models")
+        self.library = library
         self._lock = threading.RLock()
         self._history = MetricsHistory()
         self._frames: deque[Message] = deque(maxlen=MAX_FRAMES)
@@ -75,8 +90,10 @@ class TrainingPanel:
         self._run: RunDirectory | None = None
         self._can_resume = False
         self._resumed_at: list[int] = []
-        self._asked_timesteps = self.config.total_timesteps
+        # What was asked for, and what the run under way, or the last one, has.
+        self._asked = self._had = self.config
         self._best_path: str | None = None
+        self._best_eval: Message | None = None
         self._sent = 0
         self._sent_status: Message = {}
         self._wake = threading.Event()
@@ -85,6 +102,8 @@ class TrainingPanel:
         self.widget = TrainingWidget(
             self._on_command, self._on_sync, self._refuse, config=self.config.to_dict()
         )
+        self._shelf = Shelf(self.library, self._on_shelf_change, self._send_file)
+        self._shelf_seq = 0
         self._update_snapshot()
         self._pump = threading.Thread(
             target=_pump, args=(self,), name="panel-pump", daemon=True
@@ -92,11 +111,16 @@ class TrainingPanel:
         self._pump.start()
 
     @classmethod
-    def attach(cls, run_dir: str | Path | None = None) -> TrainingPanel:
+    def attach(
+        cls,
+        run_dir: str | Path | None = None,
+        library: ModelLibrary | str | Path | None = None,
+    ) -> TrainingPanel:
         """Return a panel that shows a run from its directory, and can resume it.
 
         Args:
             run_dir: the run's directory; None: the latest one in `runs`.
+            library: as for `TrainingPanel`.
 
         Raises:
             FileNotFoundError: there is no run.
@@ -105,7 +129,7 @@ class TrainingPanel:
                 one whose kernel has ended leaves.
         """
         run = RunDirectory.latest() if run_dir is None else RunDirectory(run_dir)
-        panel = cls(run.config())
+        panel = cls(run.config(), library)
         try:
             panel._adopt(run)
         except BaseException:
@@ -131,6 +155,8 @@ class TrainingPanel:
             self._can_resume = bool(run.checkpoints())
             if run.best_model_file.exists():
                 self._best_path = str(run.best_model_file)
+            # Not the journal's: a resume takes nothing back from `best_eval/`.
+            self._best_eval = _interval(read_metadata(run.best_evaluated_model_file))
             self._update_snapshot()
 
     def _replay(self, entry: Message) -> None:
@@ -193,25 +219,39 @@ class TrainingPanel:
 
     # Steering: what the buttons do
 
-    def start(self) -> None:
-        """Start a run, and return at once. Without effect while one is under way."""
+    def start(self, model: str | None = None) -> None:
+        """Start a run, and return at once. Without effect while one is under way.
+
+        Args:
+            model: of the library's: the run begins with it, and with the configuration
+                that it was trained with, but for what a resume may change.
+
+        Raises:
+            ValueError: there is no such model.
+            ModelFileError: it is damaged, or would have to be trusted.
+        """
         with self._lock:
             if self._manager.is_running():
                 self._history.note("info", "training runs already", self._elapsed())
                 return self._changed()
-            config = self.config.replace(
-                view=self._view,
-                speed=self._speed,
-                # Not the more that an earlier run was resumed with.
-                total_timesteps=self._asked_timesteps,
-            )
-            self.config = config
+            if self.config is not self._had:
+                self._asked = self.config
+            # Not the more, or the model, that an earlier run went on with.
+            config = self._asked if model is None else self._config_with(model)
+            config = config.replace(view=self._view, speed=self._speed)
+            self.config = self._had = config
             self._history.clear()
             self._forget()
             if self._manager.start_training(config):
                 self._run = RunDirectory(self._manager.get_status()["run_dir"])
-                self._history.note("info", f"started: {self._run.path}", 0.0)
+                source = "" if model is None else f" with the model “{model}”"
+                self._history.note("info", f"started{source}: {self._run.path}", 0.0)
             return self._changed()
+
+    def _config_with(self, model: str) -> TrainingConfig:
+        kept = {name: getattr(self._asked, name) for name in CHANGEABLE_ON_RESUME}
+        file = str(self.library.file(model))
+        return self.library.config(model).replace(**kept, initial_model=file)
 
     def _forget(self) -> None:
         """Begin to show another run."""
@@ -219,6 +259,7 @@ class TrainingPanel:
         self._last_frame = None
         self._figures = {}
         self._best_path = None
+        self._best_eval = None
         self._detail = None
         self._resumed_at = []
         self._can_resume = False
@@ -230,7 +271,8 @@ class TrainingPanel:
     def resume(self, **changes: Any) -> None:
         """Go on after a pause, or with a run that has ended, from its last checkpoint.
 
-        A run that has finished goes on for as many timesteps again.
+        A run that has finished goes on for as many timesteps again, without the goal
+        that it has reached.
 
         Args:
             **changes: of the configuration, for a run that has ended: for example
@@ -245,14 +287,54 @@ class TrainingPanel:
             run = self._need_run()
             changes = {"view": self._view, "speed": self._speed, **changes}
             if self._state() == "finished":
-                more = self._figures.get("timesteps", 0) + self._asked_timesteps
-                changes = {"total_timesteps": more, **changes}
+                changes = {**self._longer(), **changes}
             config = run.config().for_resuming(changes)
             self._can_resume = not self._manager.start_training(config, resume=run)
             if not self._can_resume:
-                self.config = config
+                self.config = self._had = config
                 self._frames.clear()
             return self._changed()
+
+    def _longer(self) -> Message:
+        """Return the changes with which a finished run goes on."""
+        timesteps = self._figures.get("timesteps", 0)
+        longer: Message = {"total_timesteps": timesteps + self._asked.total_timesteps}
+        if self._manager.get_status()["reason"] is not None:  # it is the goal
+            longer["target_lines"] = None
+        return longer
+
+    def save_model(self, name: str, which: str = "current", notes: str = "") -> None:
+        """Keep a model of the run in the library, and return at once.
+
+        The panel says when it is there.
+
+        Args:
+            name: of the model.
+            which: `current` (as it is now), or one of `ModelLibrary.save`.
+            notes: whatever helps to remember.
+
+        Raises:
+            ValueError: the name is taken, or none for a file.
+            NoModelError: there is no run yet.
+        """
+        with self._lock:
+            run = self._need_run()
+            self.library.check_free(name)
+            job = {"do": "save", "name": name, "which": which, "notes": notes}
+            job["run_dir"] = str(run.path)
+            if which != "current":
+                self._shelf.request(job)
+                return
+            self._shelf.save_later(job)
+            if self._manager.is_running():
+                self._manager.save_model()
+            else:
+                self._save_as_ended()
+
+    def _save_as_ended(self) -> None:
+        """Save, as the model of now, the one that the run has ended with."""
+        has_last = self._manager.get_status()["status"] != "failed"
+        self._shelf.save_now("last" if has_last else "latest")
 
     def stop(self) -> None:
         """Stop the run, and return at once; what it learned is saved."""
@@ -285,6 +367,7 @@ class TrainingPanel:
         with self._lock:
             self._speed = check_speed(speed)
             self._manager.set_speed(self._speed)
+            self._shelf.set_speed(self._speed)
             self._changed()
 
     def close(self) -> None:
@@ -294,6 +377,7 @@ class TrainingPanel:
                 return
             self._is_closed = True
         self._manager.close()
+        self._shelf.close()
         self._wake.set()
         self._push()
         self.widget.close()
@@ -415,6 +499,7 @@ class TrainingPanel:
             self._figures["elapsed"] = message["elapsed"]
         if state in TERMINAL:
             self._note_end(message)
+            self._save_as_ended()
             self._can_resume = self._run is not None and bool(self._run.checkpoints())
             if state != "failed":
                 # The next Start is instant too.
@@ -444,9 +529,15 @@ class TrainingPanel:
         kind = message["kind"]
         if kind == "mode":
             return  # the controls show it
+        if kind == "model":
+            self._shelf.on_model_saved(message)
+            return
         if kind == "best" and self._run is not None:
             self._best_path = str(self._run.best_model_file)
-        level = {"best": "good", "warning": "warning"}.get(kind, "info")
+        if kind == "best_eval":
+            self._best_eval = _interval(message)
+        levels = {"best": "good", "best_eval": "good", "warning": "warning"}
+        level = levels.get(kind, "info")
         self._history.note(level, message["text"], message["elapsed"])
 
     # From the browser (on any thread)
@@ -457,8 +548,37 @@ class TrainingPanel:
             self.set_view(message["view"])
         elif command == "set_speed":
             self.set_speed(message["speed"])
+        elif command == "library":
+            self._on_library_job(message["id"], message["job"])
         else:
             getattr(self, command)()
+
+    def _on_library_job(self, identifier: Any, job: Message) -> None:
+        """Carry out what was asked of the library; what is refused is said there."""
+        try:
+            if job["do"] == "train":
+                self.start(job["name"])
+            elif job["do"] == "save":
+                self.save_model(job["name"], job["which"], job["notes"])
+            elif job["do"] == "demo":
+                self._shelf.request({**job, "speed": self._speed})
+            else:
+                self._shelf.request({**job, "id": identifier})
+        except (ValueError, OSError) as error:
+            self._shelf.tell("error", str(error))
+
+    # From the library (on its threads)
+
+    def _on_shelf_change(self, is_urgent: bool) -> None:
+        with self._lock:
+            self._shelf_seq = self._history.touch()
+        if is_urgent:
+            self._changed()
+
+    def _send_file(self, identifier: Any, name: str, data: bytes) -> None:
+        self.widget.send_update(
+            {"type": "file", "id": identifier, "name": name}, [data]
+        )
 
     def _on_sync(self, since: int) -> None:
         with self._lock:
@@ -476,6 +596,7 @@ class TrainingPanel:
         with self._lock:
             status = self._status()
             is_news = self._history.seq > self._sent or bool(self._frames)
+            is_news = is_news or self._shelf.has_frames
             if is_news or status != self._sent_status:
                 self._send(self._sent, is_sync=False)
 
@@ -491,6 +612,8 @@ class TrainingPanel:
             "messages": notes,
             "series": pack_series(tails, buffers),
             "frames": None if is_sync else self._take_frames(buffers),
+            "library": self._shelf.shown() if since < self._shelf_seq else None,
+            "demo": [] if is_sync else self._shelf.take_frames(buffers),
             "sync": is_sync,
         }
         if not is_sync:
@@ -503,28 +626,21 @@ class TrainingPanel:
             return None
         frames = list(self._frames)
         self._frames.clear()
-        moves = [{k: v for k, v in f.items() if k != "cells"} for f in frames]
-        buffers.append(b"".join(frame["cells"] for frame in frames))
         self._last_frame = frames[-1]
-        return {
-            "view": self._view,
-            "rows": self.config.rows,
-            "columns": self.config.columns,
-            "count": len(frames),
-            "buffer": len(buffers) - 1,
-            "moves": moves,
-        }
+        size = self.config.rows, self.config.columns
+        return pack_frames(self._view, *size, frames, buffers)
 
     def _status(self) -> Message:
         asked = self._manager.get_status()
         timesteps = int(self._figures.get("timesteps") or 0)
         elapsed = float(self._figures.get("elapsed") or 0.0)
         total = self.config.total_timesteps
-        remaining = (
-            elapsed / timesteps * max(total - timesteps, 0) if timesteps else None
-        )
+        state = self._state()
+        remaining = None
+        if timesteps and state not in TERMINAL:
+            remaining = elapsed / timesteps * max(total - timesteps, 0)
         return {
-            "state": self._state(),
+            "state": state,
             "reason": asked["reason"],
             "detail": self._detail,
             "timesteps": timesteps,
@@ -534,6 +650,9 @@ class TrainingPanel:
             "fps": float(self._figures.get("fps") or 0.0),
             "episodes": self._history.episodes,
             "best_lines": self._history.best_lines,
+            "best_eval": self._best_eval,
+            "target_lines": self.config.target_lines,
+            "not_responding": asked.get("not_responding"),
             "view": self._view,
             "speed": self._speed,
             "pace": moves_per_second(self._speed),
@@ -546,6 +665,7 @@ class TrainingPanel:
             "rows": self.config.rows,
             "columns": self.config.columns,
             "can_resume": self._can_resume,
+            "more_timesteps": self._asked.total_timesteps,
             "resumed_at": list(self._resumed_at),
         }
 
@@ -591,6 +711,13 @@ class TrainingPanel:
         if self._run is None:
             raise NoModelError("no run yet: call start() or press Start")
         return self._run
+
+
+def _interval(facts: Message | None) -> Message | None:
+    """Return the mean of an evaluation and its 95 % interval, as the panel shows it."""
+    if facts is None or "mean_lines" not in facts:
+        return None
+    return {"mean": facts["mean_lines"], "lo": facts["lower"], "hi": facts["upper"]}
 
 
 def _read_tables(run: RunDirectory, resume: Message | None = None) -> Tables:

@@ -27,7 +27,23 @@ Message = dict[str, Any]
 
 STATIC = Path(__file__).parent / "static"
 MAX_INCOMING_BYTES = 64_000
-COMMANDS = ("start", "pause", "resume", "stop", "set_view", "set_speed")
+# Of one part of an upload: servers refuse messages beyond 10 MB.
+MAX_PART_BYTES = 4_000_000
+COMMANDS = ("start", "pause", "resume", "stop", "set_view", "set_speed", "library")
+# What can be asked of the library, and with which texts.
+LIBRARY_JOBS: dict[str, tuple[str, ...]] = {
+    "save": ("name", "which", "notes"),
+    "rename": ("name", "new_name"),
+    "notes": ("name", "notes"),
+    "delete": ("name",),
+    "restore": ("name",),
+    "export": ("name",),
+    "import": ("name", "file"),
+    "train": ("name",),
+    "demo": (),
+    "end_demo": (),
+}
+MAX_DEMO = 2
 logger = logging.getLogger(__name__)
 
 
@@ -113,7 +129,7 @@ def parse(content: Any, buffers: list[Any]) -> Message:
     Raises:
         BadMessageError: it is too large, malformed, unknown or not finite.
     """
-    if buffers or not isinstance(content, dict):
+    if not isinstance(content, dict):
         raise BadMessageError("a message that is not understood was refused")
     size = len(json.dumps(content, default=str))
     if size > MAX_INCOMING_BYTES:
@@ -122,6 +138,10 @@ def parse(content: Any, buffers: list[Any]) -> Message:
             f"allowed: {MAX_INCOMING_BYTES:,}"
         )
     kind = content.get("type")
+    if kind == "command" and content.get("command") == "library":
+        return {**content, "job": _parse_job(content.get("job"), buffers)}
+    if buffers:
+        raise BadMessageError("a message with a file that nobody asked for was refused")
     if kind == "sync":
         since = content.get("since")
         if not isinstance(since, int) or isinstance(since, bool) or since < 0:
@@ -146,6 +166,60 @@ def _parse_command(content: Message) -> Message:
         if not is_number or not math.isfinite(speed):  # type: ignore[arg-type]
             raise BadMessageError(f"speed {speed!r:.60}; allowed: 0.1 to 1.0")
     return content
+
+
+def _parse_job(job: Any, buffers: list[Any]) -> Message:
+    do = job.get("do") if isinstance(job, dict) else None
+    if not isinstance(do, str) or do not in LIBRARY_JOBS:
+        allowed = ", ".join(LIBRARY_JOBS)
+        raise BadMessageError(f"library: {do!r:.60}; allowed: {allowed}")
+    parsed: Message = {"do": do}
+    for field in LIBRARY_JOBS[do]:
+        if not isinstance(job.get(field), str):
+            raise BadMessageError(f"{field}: {job.get(field)!r:.60}; allowed: text")
+        parsed[field] = job[field]
+    if do == "demo":
+        names = job.get("names")
+        if not isinstance(names, list) or not 1 <= len(names) <= MAX_DEMO:
+            raise BadMessageError(f"names: {names!r:.60}; allowed: one or two")
+        if not all(isinstance(name, str) for name in names):
+            raise BadMessageError(f"names: {names!r:.60}; allowed: texts")
+        parsed["names"] = names
+    if do == "import":
+        parsed |= _parse_part(job, buffers)
+    elif buffers:
+        raise BadMessageError("a message with a file that nobody asked for was refused")
+    return parsed
+
+
+def _parse_part(job: Message, buffers: list[Any]) -> Message:
+    """Return the part of a file that has arrived: `part`, `parts`, `data`."""
+    part, parts = job.get("part"), job.get("parts")
+    are_whole = all(type(number) is int for number in (part, parts))
+    if not are_whole or not 0 <= part < parts:  # type: ignore[operator]
+        raise BadMessageError(f"part: {part!r:.30} of {parts!r:.30} is refused")
+    data = bytes(buffers[0]) if len(buffers) == 1 else b""
+    if not 0 < len(data) <= MAX_PART_BYTES:
+        raise BadMessageError(
+            f"a file's part of {len(data):,} bytes; allowed: 1 to {MAX_PART_BYTES:,}"
+        )
+    return {"part": part, "parts": parts, "data": data}
+
+
+def pack_frames(
+    view: str, rows: int, columns: int, frames: list[Message], buffers: list[bytes]
+) -> Message:
+    """Append the boards of `frames` to `buffers`, and return what describes them."""
+    moves = [{k: v for k, v in f.items() if k != "cells"} for f in frames]
+    buffers.append(b"".join(frame["cells"] for frame in frames))
+    return {
+        "view": view,
+        "rows": rows,
+        "columns": columns,
+        "count": len(frames),
+        "buffer": len(buffers) - 1,
+        "moves": moves,
+    }
 
 
 def pack_series(tails: list[Tail], buffers: list[bytes]) -> list[Message]:

@@ -23,7 +23,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.save_util import data_to_json
 from stable_baselines3.common.utils import get_system_info
 
-from tetris_widget.run_directory import METADATA_NAME, to_json, write_atomically
+from tetris_widget.run_directory import (
+    DAMAGED_ZIP,
+    METADATA_NAME,
+    to_json,
+    write_atomically,
+)
 
 # As in SB3's save_util.
 DATA_NAME = "data"
@@ -90,6 +95,23 @@ def read_parameters(archive: zipfile.ZipFile) -> dict[str, Any]:
     if not parameters:
         raise ValueError(f"{archive.filename} holds no weights")
     return parameters
+
+
+def take_parameters(model: BaseAlgorithm, path: Path) -> None:
+    """Give a model the parameters of the one in a file; unpickle nothing.
+
+    Raises:
+        ValueError: the file cannot be read, is damaged, holds more than weights, or is
+            of a model of another shape.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if (bad := archive.testzip()) is not None:
+                raise ValueError(f"{bad} has changed")
+            parameters = read_parameters(archive)
+        model.set_parameters(parameters, exact_match=True, device="cpu")
+    except (OSError, ValueError, KeyError, TypeError, EOFError, *DAMAGED_ZIP) as error:
+        raise ValueError(f"{path} is damaged, or no model: {error}") from error
 
 
 def write_sb3(

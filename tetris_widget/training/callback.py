@@ -72,6 +72,7 @@ class WebMetricsCallback(BaseCallback):
             which must be short, as an off-policy algorithm's are; what a checkpoint
             takes is only then in order. A stop leaves by `StopTraining`.
         has_stopped: whether a stop has ended the training.
+        goal: what the training has reached, so that it ends as if by itself; or None.
         background: called every 10 ms or so while the run isn't paused.
         between_rollouts: called at the beginning of each rollout.
         on_pause: called at the beginning of each pause.
@@ -106,6 +107,7 @@ class WebMetricsCallback(BaseCallback):
         self.watch_cost: float | None = None
         self.acts_between_rollouts = False
         self.has_stopped = False
+        self.goal: str | None = None
         self.background: list[Callable[[], None]] = []
         self.between_rollouts: list[Callable[[], None]] = []
         self.on_pause: list[Callable[[], None]] = []
@@ -242,7 +244,7 @@ class WebMetricsCallback(BaseCallback):
             self._next_background = now + BACKGROUND_SECONDS
             for work in self.background:
                 work()
-        return True
+        return self.goal is None
 
     def _is_stopped(self) -> bool:
         if self._stop_commanded:

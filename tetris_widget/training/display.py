@@ -23,10 +23,15 @@ SEED_OFFSET = 2_000_000_011
 
 
 class DisplayGame:
-    """One game after another, by the greedy policy of the moment."""
+    """One game after another, by the greedy policy of the moment.
 
-    def __init__(self, config: TrainingConfig) -> None:
-        seed = (config.seed or 0) + SEED_OFFSET
+    Args:
+        config: of the games.
+        game: the pieces of which game; None: those of the config's seed.
+    """
+
+    def __init__(self, config: TrainingConfig, game: int | None = None) -> None:
+        seed = SEED_OFFSET + ((config.seed or 0) if game is None else game)
         self._games = Games(1, config.rows, config.columns, config.randomizer, seed)
         self._observer = Observer(config.observation, self._games)
 

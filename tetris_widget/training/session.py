@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, get_args
 
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -16,7 +17,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from tetris_widget.config import TrainingConfig, View, check_speed, moves_per_second
 from tetris_widget.envs import TetrisVecEnv
 from tetris_widget.run_directory import RunDirectory, read_metadata, to_jsonable
-from tetris_widget.training.best import save_model
+from tetris_widget.training.best import save_model, take_parameters
 from tetris_widget.training.callback import (
     MAX_EPISODES_KEPT,
     StopTraining,
@@ -104,6 +105,8 @@ class TrainingSession:
         if config.evaluation:
             self._callback.background.append(self._evaluation.tick)
         self._resumed = None if resume is None else self._go_on(resume)
+        if resume is None and config.initial_model is not None:
+            take_parameters(self._model, Path(config.initial_model))
         self._checkpointer = Checkpointer(
             run,
             self._model,
@@ -117,6 +120,7 @@ class TrainingSession:
         self._callback.on_pause.append(self._checkpointer.save)
         save = self._checkpointer.on_save_checkpoint
         self._callback.handlers["save_checkpoint"] = save
+        self._callback.handlers["save_model"] = self._on_save_model
 
     @property
     def progress(self) -> dict[str, Any]:
@@ -125,6 +129,11 @@ class TrainingSession:
             "timesteps": self._model.num_timesteps,
             "elapsed": self._callback.elapsed,
         }
+
+    @property
+    def goal(self) -> str | None:
+        """What the run has reached, so that it ended before its last timestep."""
+        return self._callback.goal
 
     def train(self) -> str:
         """Train until the end or a stop; return `finished` or `stopped`."""
@@ -144,10 +153,10 @@ class TrainingSession:
             raise
         # `learn` returns alike for the end and for a stop.
         outcome = "stopped" if self._callback.has_stopped else "finished"
-        if outcome == "finished":
-            self._checkpointer.save_end()
+        if self._callback.has_stopped or self.goal is not None:
+            self._checkpointer.save()  # in the middle of a rollout
         else:
-            self._checkpointer.save()
+            self._checkpointer.save_end()
         self._save_last_model(outcome)
         return outcome
 
@@ -178,6 +187,23 @@ class TrainingSession:
             }
         )
         return snapshot
+
+    def _on_save_model(self, _: Mapping[str, Any]) -> None:
+        """Save the model as it is now, and say so."""
+        metadata = {
+            "timesteps": self._model.num_timesteps,
+            "best_lines": self._callback.best_lines,
+            "saved_at": time.time(),
+        }
+        path = self._run.current_model_file
+        text = f"the model of now is in checkpoints/{path.name}"
+        is_saved = True
+        try:
+            save_model(self._model, path, metadata)
+        except OSError as error:
+            text = f"could not save the model of now: {error.strerror or error}"
+            is_saved = False
+        self._callback.send("info", kind="model", text=text, is_saved=is_saved)
 
     def _save_last_model(self, outcome: str) -> None:
         metadata = {"timesteps": self._model.num_timesteps, "outcome": outcome}
@@ -274,6 +300,7 @@ class _Evaluation:
         self._due = 0.0
         self._timesteps = 0
         self._is_contest = False
+        self._goal: str | None = None
         self._parameters: dict[str, Any] = {}
         # Another run may have left a better one here.
         saved = read_metadata(self._path) or {}
@@ -291,7 +318,9 @@ class _Evaluation:
     def tick(self) -> None:
         """Go on with the evaluation for a slice, if the budget allows it."""
         elapsed = self._callback.elapsed
-        if self._spent > self._config.evaluation_budget * elapsed + ADVANCE_SECONDS:
+        budget = self._config.evaluation_budget * elapsed + ADVANCE_SECONDS
+        # There is no training left to be slowed once the goal is reached.
+        if self._spent > budget and self._goal is None:
             return
         if not self._evaluator.is_busy and elapsed < self._due:
             return
@@ -299,11 +328,14 @@ class _Evaluation:
         if not self._evaluator.is_busy:
             self._begin(elapsed)
         result = self._evaluator.advance(EVALUATION_SLICE_SECONDS)
-        if result is not None and self._is_contest:
+        was_contest = self._is_contest
+        if result is not None and was_contest:
             self._end_contest(result)
         self._spent += time.perf_counter() - before
-        if result is not None and not self._is_contest:
+        if result is not None and not was_contest:
             self._report(result, elapsed)
+        if self._goal is not None and not self._is_contest:
+            self._callback.goal = self._goal
 
     def _begin(self, elapsed: float) -> None:
         self._due = elapsed + EVALUATION_SPACING_SECONDS
@@ -321,6 +353,9 @@ class _Evaluation:
         if result.mean_lines > self._best:
             self._is_contest = True
             self._due = 0.0
+        target = self._config.target_lines
+        if target is not None and result.mean_lines >= target:
+            self._goal = f"reached {target:,.15g} lines per game"
 
     def _end_contest(self, result: Evaluation) -> None:
         self._is_contest = False

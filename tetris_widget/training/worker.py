@@ -186,7 +186,7 @@ class Worker:
             outcome = self._session.train()
         except (Exception, KeyboardInterrupt, SystemExit) as error:
             return self._fail(error, run)
-        self._end(run, outcome, self._reason)
+        self._end(run, outcome, self._session.goal or self._reason)
         return 0
 
     def _fail(self, error: BaseException, run: RunDirectory | None) -> int:

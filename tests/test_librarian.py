@@ -1,0 +1,214 @@
+"""A library's desk: jobs are done elsewhere, and told of; models play side by side."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from stable_baselines3 import PPO
+
+from tests.training.runs import SMALL, new_run
+from tetris_widget.config import TrainingConfig
+from tetris_widget.librarian import Librarian
+from tetris_widget.library import ModelLibrary
+from tetris_widget.run_directory import RunDirectory
+
+pytestmark = pytest.mark.timeout(90)
+
+
+class Told(list[dict[str, Any]]):
+    """What a librarian has said."""
+
+    def of_type(self, kind: str) -> list[dict[str, Any]]:
+        return [message for message in self if message["type"] == kind]
+
+    def wait_for_text(self, text: str) -> dict[str, Any]:
+        def found() -> list[dict[str, Any]]:
+            return [m for m in self.of_type("told") if text in m["text"]]
+
+        wait_for(found)
+        return found()[-1]
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    directory = str(tmp_path_factory.mktemp("runs"))
+    options = {**SMALL, "total_timesteps": 1_000}
+    session = new_run(TrainingConfig(**options, run_dir=directory))
+    session.train()
+    return session.run
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> ModelLibrary:
+    return ModelLibrary(tmp_path / "models")
+
+
+@pytest.fixture
+def librarian(library: ModelLibrary, told: Told) -> Iterator[Librarian]:
+    made = Librarian(library, told.append)
+    yield made
+    made.close()
+
+
+def names(told: Told) -> list[str]:
+    return [entry["name"] for entry in told.of_type("models")[-1]["entries"]]
+
+
+def test_a_model_is_saved_listed_renamed_deleted_and_restored(
+    librarian: Librarian, told: Told, run: RunDirectory
+) -> None:
+    job = {"run_dir": str(run.path), "which": "last", "notes": "mine"}
+    librarian.request({"do": "save", "name": "a", **job})
+    told.wait_for_text("“a” is saved")
+    (entry,) = told.of_type("models")[-1]["entries"]
+    assert (entry["name"], entry["notes"]) == ("a", "mine")
+    librarian.request({"do": "rename", "name": "a", "new_name": "b"})
+    told.wait_for_text("“a” is now “b”")
+    assert names(told) == ["b"]
+    librarian.request({"do": "notes", "name": "b", "notes": "yours"})
+    told.wait_for_text("are saved")
+    assert told.of_type("models")[-1]["entries"][0]["notes"] == "yours"
+    librarian.request({"do": "delete", "name": "b"})
+    assert told.wait_for_text("is deleted")["undo"] == "b"
+    assert names(told) == []
+    librarian.request({"do": "restore", "name": "b"})
+    told.wait_for_text("is back")
+    assert names(told) == ["b"]
+
+
+def test_what_somebody_else_does_is_seen(
+    librarian: Librarian, told: Told, library: ModelLibrary, run: RunDirectory
+) -> None:
+    library.save("a", run, "last")
+    wait_for(lambda: told.of_type("models") and names(told) == ["a"])
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "x" * 300, "", "nul\0", None])
+def test_a_bad_name_is_a_sentence(
+    name: Any, librarian: Librarian, told: Told, run: RunDirectory
+) -> None:
+    job = {"run_dir": str(run.path), "which": "last", "notes": ""}
+    librarian.request({"do": "save", "name": name, **job})
+    assert told.wait_for_text("is refused; allowed: 1 to 50")["level"] == "error"
+
+
+def test_a_model_goes_out_and_comes_in(
+    librarian: Librarian, told: Told, library: ModelLibrary, run: RunDirectory
+) -> None:
+    library.save("a", run, "last")
+    librarian.request({"do": "export", "name": "a", "id": 7})
+    wait_for(lambda: told.of_type("export"))
+    (sent,) = told.of_type("export")
+    assert (sent["id"], sent["name"]) == (7, "a.zip")
+    job = {"do": "import", "file": "a.zip", "data": sent["data"]}
+    librarian.request({**job, "name": "a"})
+    told.wait_for_text("'a' is taken")
+    librarian.request({**job, "name": "模型 2"})
+    told.wait_for_text("“模型 2” is imported")
+    assert names(told) == ["a", "模型 2"]
+    assert list((library.path / "incoming").iterdir()) == []
+
+
+def test_a_foreign_model_is_refused_and_python_is_offered(
+    librarian: Librarian, told: Told, library: ModelLibrary, tmp_path: Path
+) -> None:
+    foreign = tmp_path / "foreign.zip"
+    PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, device="cpu").save(foreign)
+    for data in (foreign.read_bytes(), b"nonsense"):
+        job = {"do": "import", "name": "b", "file": "b.zip", "data": data}
+        librarian.request(job)
+        refused = told.wait_for_text("b.zip is not a model that a library has saved")
+        assert refused["level"] == "error"
+        assert "panel.library.import_model(file, trust=True)" in refused["text"]
+        told.clear()
+    assert library.names() == []
+    assert list((library.path / "incoming").iterdir()) == []
+
+
+def test_two_models_play_the_same_pieces_side_by_side(
+    librarian: Librarian, told: Told, library: ModelLibrary, run: RunDirectory
+) -> None:
+    library.save("a", run, "last")
+    library.save("b", run, "best")
+    librarian.request({"do": "demo", "names": ["a", "b"], "speed": 1.0})
+    wait_for(lambda: told.of_type("demo"))
+    board = {"rows": 8, "columns": 5}
+    shown = [{"name": "a", **board}, {"name": "b", **board}]
+    assert told.of_type("demo") == [{"type": "demo", "boards": shown}]
+
+    def pieces(board: int, game: int) -> list[int]:
+        frames = [m["frame"] for m in told.of_type("frame") if m["board"] == board]
+        return [f["piece"] for f in frames if f["game"] == game]
+
+    wait_for(lambda: pieces(0, 3) and pieces(1, 3))
+    for game in (1, 2):
+        a, b = pieces(0, game), pieces(1, game)
+        both = min(len(a), len(b))
+        assert both > 3
+        assert a[:both] == b[:both]
+    assert pieces(0, 1)[:5] != pieces(0, 2)[:5]
+
+    librarian.request({"do": "end_demo"})
+    wait_for(lambda: told[-1] == {"type": "demo", "boards": []})
+    count = len(told)
+    time.sleep(0.3)
+    assert len(told) == count
+
+
+def test_the_pace_is_the_sliders(
+    librarian: Librarian, told: Told, library: ModelLibrary, run: RunDirectory
+) -> None:
+    library.save("a", run, "last")
+    librarian.request({"do": "demo", "names": ["a"], "speed": 0.1})
+    wait_for(lambda: told.of_type("frame"))
+    before = len(told.of_type("frame"))
+    time.sleep(1.0)
+    assert len(told.of_type("frame")) - before <= 3
+    librarian.request({"do": "speed", "speed": 1.0})
+    wait_for(lambda: len(told.of_type("frame")) > before + 20, 5)
+
+
+def test_a_killed_process_is_told_and_the_next_job_gets_another(
+    librarian: Librarian, told: Told, library: ModelLibrary, run: RunDirectory
+) -> None:
+    library.save("a", run, "last")
+    librarian.request({"do": "demo", "names": ["a"], "speed": 1.0})
+    wait_for(lambda: told.of_type("frame"))
+    assert librarian._process is not None
+    librarian._process.kill()
+    told.wait_for_text("has ended")
+    assert told.of_type("demo")[-1]["boards"] == []
+    told.clear()
+    librarian.request({"do": "demo", "names": ["a"], "speed": 1.0})
+    wait_for(lambda: told.of_type("frame"))
+    pid = librarian._process.pid
+    librarian.close()
+    wait_for(lambda: not psutil.pid_exists(pid))
+
+
+def test_it_loads_no_torch() -> None:
+    code = (
+        "import sys, tetris_widget.librarian; "
+        "bad = {'torch', 'numba', 'pandas'} & set(sys.modules); "
+        "sys.exit(str(bad) if bad else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
