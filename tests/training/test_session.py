@@ -99,7 +99,8 @@ def test_a_run_ends_when_it_has_reached_its_goal(tmp_path: Path) -> None:
     assert crowned is not None
     assert crowned["timesteps"] == told["timesteps"]
     # Without the goal it goes on.
-    again = resumed(run.run.path, target_lines=None, total_timesteps=30_000)
+    more = run.session.progress["timesteps"] + 1_000
+    again = resumed(run.run.path, target_lines=None, total_timesteps=more)
     assert again.train() == "finished"
     assert again.session.goal is None
 
