@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import math
 import os
@@ -30,7 +31,11 @@ from tetris_widget.config import ConfigError, TrainingConfig
 if TYPE_CHECKING:
     import pandas as pd
 
-EPISODE_COLUMNS = ("r", "l", "t", "episode", "env", "lines", "timesteps")
+# Of a run directory; a reader refuses a newer one.
+FORMAT = 1
+EPISODE_COLUMNS = ("r", "l", "t", "episode", "env", "lines", "timesteps", "seq")
+TERMINAL = ("finished", "stopped", "failed")
+BLOCK_BYTES = 65_536
 PACKAGES = (
     "tetris-widget",
     "stable-baselines3",
@@ -87,7 +92,9 @@ class RunDirectory:
         run = cls(parent / f"{stamp}_{secrets.token_hex(2)}")
         run.path.mkdir(parents=True)
         write_atomically(run.config_file, to_json(config.to_dict(), indent=2))
-        run.write_state("starting", seed=config.seed, versions=versions())
+        run.write_state(
+            "starting", format=FORMAT, seed=config.seed, versions=versions()
+        )
         return run
 
     @classmethod
@@ -273,10 +280,14 @@ class RunDirectory:
         lines = text.splitlines()
         for number, line in enumerate(lines, start=1):
             try:
-                yield json.loads(line)
+                entry = json.loads(line)
+                if not isinstance(entry, dict) or "type" not in entry:
+                    raise ValueError("no entry of a journal")
             except ValueError:
                 # The last line may be torn: its writer was killed.
                 bad += number < len(lines)
+            else:
+                yield entry
         if bad:
             warnings.warn(
                 f"{self.journal_file}: {bad} lines cannot be read", stacklevel=2
@@ -367,6 +378,103 @@ class RunDirectory:
             yield descriptor
         finally:
             os.close(descriptor)
+
+    def last_seq(self) -> int:
+        """Return the number of the last thing that was journalled; 0: nothing yet."""
+        journal = (entry["seq"] for entry in self._entries_backwards())
+        episodes = (row["seq"] for row in self._episodes_backwards())
+        return max(next(journal, 0), next(episodes, 0))
+
+    def since(self, seq: int, before: int | None = None) -> list[dict[str, Any]]:
+        """Return what was journalled after number `seq`, in order, as it was told.
+
+        Episodes and entries of the journal are numbered together. Costs as much as
+        what it returns, and what came after, however long the run is.
+
+        Args:
+            seq: of the last that is known.
+            before: of the first that is known again; None: everything after `seq`.
+        """
+        found = [
+            message
+            for messages in (self._entries_backwards(), self._episodes_backwards())
+            for message in itertools.takewhile(lambda one: one["seq"] > seq, messages)
+            if before is None or message["seq"] < before
+        ]
+        return sorted(found, key=lambda message: int(message["seq"]))
+
+    def record_end(
+        self, state: str, reason: str | None, since: int, **fields: Any
+    ) -> dict[str, Any] | None:
+        """Write how the run ended, in the place of a process that could not.
+
+        Args:
+            state: `finished`, `stopped` or `failed`.
+            reason: a sentence, or None.
+            since: the last number journalled when that process began.
+            **fields: more to be recorded.
+
+        Returns:
+            The journal's new entry; None if it has one of the end already.
+
+        Raises:
+            RunBusyError: a process still writes to the directory.
+            OSError: it cannot be written.
+        """
+        with self.lock():
+            self.write_state(state, reason=reason, **fields)
+            statuses = (e for e in self._entries_backwards() if e["type"] == "status")
+            last = next(statuses, {"seq": 0})
+            if last["seq"] > since and last["state"] in TERMINAL:
+                return None
+            entry: dict[str, Any] = {
+                "type": "status",
+                "timesteps": None,
+                "elapsed": None,
+                "state": state,
+                "reason": reason,
+                "detail": None,
+                "run_id": self.run_id,
+                "seq": self.last_seq() + 1,
+                "time": time.time(),
+                **fields,
+            }
+            _end_line(self.journal_file)
+            with self.journal_file.open("ab", buffering=0) as file:
+                file.write(to_json(entry).encode() + b"\n")
+                os.fsync(file.fileno())
+            return entry
+
+    def _entries_backwards(self) -> Iterator[dict[str, Any]]:
+        """Yield the journal's whole entries that have a number, the last first."""
+        for line in _lines_backwards(self.journal_file):
+            with contextlib.suppress(ValueError):  # half a line
+                entry = json.loads(line)
+                if isinstance(entry, dict) and isinstance(entry.get("seq"), int):
+                    yield entry
+
+    def _episodes_backwards(self) -> Iterator[dict[str, Any]]:
+        """Yield the finished episodes as they were told, the last first."""
+        for line in _lines_backwards(self.monitor_file):
+            row = line.decode("utf-8", "replace").split(",")
+            if len(row) == len(EPISODE_COLUMNS):
+                with contextlib.suppress(ValueError):  # the header, or half a line
+                    yield self._to_episode(row)
+
+    def _to_episode(self, row: list[str]) -> dict[str, Any]:
+        reward, length, elapsed, episode, env, lines, timesteps, seq = row
+        return {
+            "type": "episode",
+            "timesteps": int(timesteps),
+            "elapsed": float(elapsed),
+            "episode": int(episode),
+            "env": int(env),
+            "reward": float(reward),
+            "lines": int(lines) if lines else None,
+            "length": int(length),
+            "run_id": self.run_id,
+            "seq": int(seq),
+        }
 
     def rewind(self, timesteps: int, episodes: int) -> None:
         """Make the tables end at a checkpoint, so that the run can go on from there.
@@ -550,6 +658,30 @@ def _sync_directory(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _lines_backwards(path: Path) -> Iterator[bytes]:
+    """Yield a file's whole lines, the last first; none if there is no file."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        position = file.seek(0, os.SEEK_END)
+        # What comes after the last end of a line is half a line, or nothing.
+        is_whole = False
+        rest = b""
+        while position > 0:
+            size = min(BLOCK_BYTES, position)
+            position -= size
+            file.seek(position)
+            rest, *lines = (file.read(size) + rest).split(b"\n")
+            if lines and not is_whole:
+                lines.pop()
+                is_whole = True
+            yield from reversed(lines)
+        if is_whole and rest:
+            yield rest
 
 
 def _end_line(path: Path) -> None:
