@@ -91,10 +91,7 @@ class RunDirectory:
         parent = Path(config.run_dir).expanduser().absolute()
         run = cls(parent / f"{stamp}_{secrets.token_hex(2)}")
         run.path.mkdir(parents=True)
-        write_atomically(run.config_file, to_json(config.to_dict(), indent=2))
-        run.write_state(
-            "starting", format=FORMAT, seed=config.seed, versions=versions()
-        )
+        run._describe(config, format=FORMAT, seed=config.seed, versions=versions())
         return run
 
     @classmethod
@@ -159,8 +156,22 @@ class RunDirectory:
             OSError: it cannot be written.
         """
         with self.lock():
-            write_atomically(self.config_file, to_json(config.to_dict(), indent=2))
-            self.write_state("starting", reason=None, resumed_with=versions())
+            self._describe(config, reason=None, resumed_with=versions())
+
+    def _describe(self, config: TrainingConfig, **fields: Any) -> None:
+        # The kernel waits for no disk: `sync` is the training process's.
+        config_text = to_json(config.to_dict(), indent=2)
+        write_atomically(self.config_file, config_text, sync=False)
+        self._write_state("starting", fields, sync=False)
+
+    def sync(self) -> None:
+        """Let the configuration and run.json survive a power cut.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        for path in (self.config_file, self.state_file, self.path, self.path.parent):
+            sync_file(path)
 
     @property
     def run_id(self) -> str:
@@ -267,8 +278,11 @@ class RunDirectory:
         Raises:
             OSError: it cannot be written.
         """
+        self._write_state(state, fields, sync=True)
+
+    def _write_state(self, state: str, fields: dict[str, Any], sync: bool) -> None:
         merged = {**self.state(), "state": state, "changed_at": time.time(), **fields}
-        write_atomically(self.state_file, to_json(merged, indent=2))
+        write_atomically(self.state_file, to_json(merged, indent=2), sync)
 
     def journal(self) -> Iterator[dict[str, Any]]:
         """Yield what happened, in order; lines that are not whole are skipped."""
@@ -520,19 +534,28 @@ class RunDirectory:
         return frame
 
 
-def write_atomically(path: Path, data: str | bytes) -> None:
+def write_atomically(path: Path, data: str | bytes, sync: bool = True) -> None:
     """Write a file so that a reader, or a crash, finds the old one or the new one.
+
+    Args:
+        path: of the file.
+        data: the whole of it.
+        sync: survive a power cut, too, which takes the disk some time.
 
     Raises:
         OSError: it cannot be written; the old file is unharmed.
     """
-    with atomic_file(path) as file:
+    with atomic_file(path, sync) as file:
         file.write(data.encode() if isinstance(data, str) else data)
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+def atomic_file(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
     """Open a file, to write and read, that takes the place of `path` when it is whole.
+
+    Args:
+        path: of the file.
+        sync: survive a power cut, too.
 
     Raises:
         OSError: it cannot be written; the old file is unharmed.
@@ -543,12 +566,14 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         with temporary.open("w+b") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_directory(path.parent)
+    if sync:
+        sync_file(path.parent)
 
 
 def check_name(name: Any) -> str:
@@ -648,8 +673,8 @@ def _pid_in(path: Path) -> int | None:
         return None
 
 
-def _sync_directory(path: Path) -> None:
-    """Make the name of a new file as durable as the file."""
+def sync_file(path: Path) -> None:
+    """Make a file durable, or a directory: the names of the files in it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -173,6 +173,7 @@ class Worker:
         try:
             self._lock.enter_context(run.lock())
             run.remove_leftovers()
+            run.sync()
         except (RunBusyError, OSError) as error:
             # It is another process's, or cannot be written: nothing of it is touched.
             return self._fail(error, None)
