@@ -8,9 +8,11 @@ and goes on from a checkpoint exactly, in milliseconds.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import queue
+import signal
 import sys
 import time
 import types
@@ -26,6 +28,9 @@ ROLLOUT = 50
 EPISODE = 5
 # Seconds that a rollout takes; 0 is as fast as it goes.
 PACE = "TOY_PACE"
+# `hang`: native code that keeps Python's lock; `deaf`: and SIGTERM is ignored.
+FAULT = "TOY_FAULT"
+FAULTY_EPISODE = 200
 CHECKPOINT_SECONDS = 0.1
 
 
@@ -91,6 +96,8 @@ class ToySession:
 
     def _end_episode(self) -> None:
         self._episode += 1
+        if self._episode == FAULTY_EPISODE and os.environ.get(FAULT):
+            self._hang()
         self._word = self._word * 48_271 % (2**31 - 1)
         lines = self._word % 1_000
         fields = {"episode": self._episode, "env": 0, "length": EPISODE}
@@ -101,6 +108,11 @@ class ToySession:
             best = {"best_lines": lines, "episode": self._episode}
             write_atomically(self._run.path / "best" / "metadata.json", to_json(best))
             self._send("info", kind="best", text=text, **best)
+
+    def _hang(self) -> None:
+        if os.environ[FAULT] == "deaf":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        ctypes.PyDLL(None).sleep(1_000)
 
     def _wait_while_paused(self) -> None:
         if self._pause.is_set():
