@@ -1,7 +1,9 @@
 """Prints the fault matrix, one line a case; exit code 1 if any has failed.
 
 Run by `make faults`; `python -m tests.faults [--short] [NAME…]` runs some of it. Each
-case runs in a process of its own, so that a hang is one line, too.
+case runs in a process of its own, so that a hang is one line, too. Training processes
+import this file (it is `__main__`): what only the table needs is imported where it is
+needed.
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tests.faults.cases import CASES
-from tests.faults.matrix import Case
+if TYPE_CHECKING:
+    from tests.faults.matrix import Case
 
 HUNG_SECONDS = 900.0
 
@@ -24,7 +28,13 @@ HUNG_SECONDS = 900.0
 def run_here(case: Case, times: int) -> int:
     """Run a case in this process; print what it measured."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
-        measures = case.body(times, Path(home))
+        try:
+            measures = case.body(times, Path(home))
+        except AssertionError as error:
+            traceback.print_exc()
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            print(f"{error or where.line} ({where.name}, line {where.lineno})")
+            return 1
     print("; ".join(map(str, measures)))
     return 0 if all(measure.is_ok for measure in measures) else 1
 
@@ -51,6 +61,8 @@ def run(case: Case, times: int) -> tuple[bool, str]:
 
 def main() -> int:
     """Print the table."""
+    from tests.faults.cases import CASES
+
     parser = argparse.ArgumentParser(prog="python -m tests.faults")
     parser.add_argument("--short", action="store_true", help="as in `make test`")
     parser.add_argument("--here", type=int, help=argparse.SUPPRESS)

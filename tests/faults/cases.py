@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from tests.faults import kills
-from tests.faults import failpoints  # isort: skip
-from tests.faults import envs, hangs, stops  # isort: skip
-from tests.faults import loads  # isort: skip
+import importlib
+
 from tests.faults.matrix import CASES
 
-__all__ = ["CASES", "envs", "failpoints", "hangs", "kills", "loads", "stops"]
+# The modules register their cases when they are imported.
+for name in ("kills", "failpoints", "envs", "hangs", "stops", "loads"):
+    importlib.import_module(f"tests.faults.{name}")
+
+__all__ = ["CASES"]

@@ -7,7 +7,6 @@ from pathlib import Path
 from unittest import mock
 
 from tests.faults.matrix import Kernel, Measure, case, check_told, wait_for
-from tests.training.faults import FAULT, FailingManager
 from tests.training.test_worker import SMALL
 from tetris_widget.config import TrainingConfig
 
@@ -23,6 +22,9 @@ REASONS = {
 
 @case("env raises, os._exit(0), sys.exit, KeyboardInterrupt, memory, SIGSEGV", 3)
 def failing_envs(times: int, home: Path) -> list[Measure]:
+    # Not above: each training process imports this file, and that would be torch.
+    from tests.training.faults import FAULT, FailingManager
+
     config = TrainingConfig(**SMALL, run_dir=str(home))
     faults = Measure("faults told by their reason", len(REASONS) * times, "")
     told = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -41,10 +42,10 @@ def stopped_by_a_signal(times: int, home: Path) -> list[Measure]:
             kernel.messages.clear()
             os.kill(kernel.pid, signal.SIGSTOP)
             said.add(wait_for(lambda: details(kernel)))
-            assert details(kernel)[0].startswith("not responding for 2 s (")
             found = kernel.status()["not_responding"]
             assert found["seconds"] >= 2
-            assert f"({found['phase']})" in details(kernel)[0]
+            told = details(kernel)[0]
+            assert re.fullmatch(rf"not responding for \d s \({found['phase']}\)", told)
             assert kernel.is_("running")
             wait_for(lambda: len(details(kernel)) > 1)  # it is said each second
             os.kill(kernel.pid, signal.SIGCONT)
@@ -74,10 +75,10 @@ def hangs(times: int, home: Path) -> list[Measure]:
                 assert kernel.manager.stop_training(LADDER_SECONDS)
             status = kernel.status()
             assert status["status"] == "stopped"
-            assert status["rung"] in ("SIGTERM", "SIGKILL")
+            assert status["rung"] == "SIGKILL", status
             kernel.until_told("stopped")
             # Native code that keeps Python's lock hears no SIGTERM.
-            assert "SIGKILL" in status["reason"]
+            assert "SIGKILL" in status["reason"], status["reason"]
             assert kernel.run.state()["rung"] == "SIGKILL"
             assert [*kernel.run.journal()][-1]["rung"] == "SIGKILL"
             check_told(kernel)

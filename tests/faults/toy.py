@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 import types
+from pathlib import Path
 from typing import Any
 
 from tetris_widget.config import TrainingConfig
@@ -162,13 +163,28 @@ class ToySession:
         self._messages.put({**fields, "type": type_, **self.progress})
 
 
+class NoProgress:
+    """Stands in for the table of metrics, which is SB3's, and SB3 loads torch."""
+
+    def __init__(self, path: Path) -> None:
+        """Nothing is opened."""
+
+    def write(self, *_: Any) -> None:
+        """Nothing is written."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 def be_a_toy() -> None:
     """Let this process's worker run the toy in place of the real session."""
     session: Any = types.ModuleType("tetris_widget.training.session")
     session.TrainingSession = ToySession
     policies: Any = types.ModuleType("tetris_widget.training.policies")
     policies.warm_up = lambda config: None
-    for module in (session, policies):
+    progress: Any = types.ModuleType("tetris_widget.training.progress")
+    progress.ProgressFile = NoProgress
+    for module in (session, policies, progress):
         sys.modules[module.__name__] = module
 
 
