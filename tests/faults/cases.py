@@ -7,7 +7,17 @@ import importlib
 from tests.faults.matrix import CASES
 
 # The modules register their cases when they are imported.
-for name in ("kills", "failpoints", "envs", "hangs", "stops", "loads"):
+MODULES = (
+    "kills",
+    "failpoints",
+    "envs",
+    "hangs",
+    "stops",
+    "kernels",
+    "browsers",
+    "loads",
+)
+for name in MODULES:
     importlib.import_module(f"tests.faults.{name}")
 
 __all__ = ["CASES"]

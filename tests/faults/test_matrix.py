@@ -1,4 +1,4 @@
-"""The short version of each case of the fault matrix; `make faults` has the long one."""
+"""The short version of each case of the fault matrix; `make faults` has the long."""
 
 from __future__ import annotations
 
