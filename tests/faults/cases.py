@@ -15,7 +15,9 @@ MODULES = (
     "stops",
     "kernels",
     "browsers",
+    "disks",
     "loads",
+    "histories",
 )
 for name in MODULES:
     importlib.import_module(f"tests.faults.{name}")

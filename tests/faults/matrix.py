@@ -121,16 +121,18 @@ class Noise(threading.Thread):
             self.worst = max(self.worst, late)
 
 
-class Calls(Measure):
-    """How long calls took, beyond what the machine itself was late by."""
+class Delay(Measure):
+    """Seconds, of which the machine itself may add what it was late by meanwhile."""
 
-    def __init__(self) -> None:
-        super().__init__("call", CALL_SECONDS)
+    def __init__(self, name: str, limit: float) -> None:
+        super().__init__(name, limit)
         self._noise = Noise()
 
     @property
     def is_ok(self) -> bool:
-        return max(self.values) <= self.limit + self._noise.worst
+        return bool(self.values) and (
+            max(self.values) <= self.limit + self._noise.worst
+        )
 
     def __str__(self) -> str:
         return f"{super().__str__()} (the machine's own delay {self._noise.worst:.2g})"
@@ -142,7 +144,7 @@ class Kernel:
     def __init__(self, kind: type[TrainingManager]) -> None:
         self.messages: list[Message] = []
         self.manager = kind(self.messages.append)
-        self.calls = Calls()
+        self.calls = Delay("call", CALL_SECONDS)
 
     def __enter__(self) -> Kernel:
         return self

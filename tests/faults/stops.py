@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.faults.matrix import Kernel, Measure, case, check_told, wait_for
+from tests.faults.matrix import Delay, Kernel, Measure, case, check_told, wait_for
 from tests.training.test_worker import SMALL
 from tetris_widget.config import TrainingConfig
 from tetris_widget.manager import TrainingManager
@@ -59,7 +59,7 @@ def reach(kernel: Kernel, phase: str) -> None:
 
 @case("pause at random", full=100, short=10)
 def pauses(times: int, home: Path) -> list[Measure]:
-    acknowledged = Measure("acknowledged after (p95)", PAUSE_SECONDS)
+    acknowledged = Delay("acknowledged after (p95)", PAUSE_SECONDS)
     each: list[float] = []
     with Kernel(TrainingManager) as kernel:
         kernel.start(config_of("ppo", home))
