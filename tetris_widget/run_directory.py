@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import itertools
 import json
 import math
@@ -127,12 +128,17 @@ class RunDirectory:
         if not self.state():
             problems.append(f"{self.state_file} is missing or cannot be read")
         for path in (self.journal_file, self.monitor_file, self.progress_file):
-            if path.exists() and not path.read_bytes().endswith(b"\n"):
+            if path.exists() and not _ends_whole(path):
                 problems.append(f"{path} ends in half a line, which readers skip")
         for path in sorted(self.path.rglob("*.zip")):
             reason = _damage(path)
             if reason is not None:
                 problems.append(f"{path} is damaged: {reason}")
+            elif not _is_described(path):
+                problems.append(
+                    f"{path.with_name(METADATA_NAME)} describes another model than "
+                    f"{path.name}; what is inside that one is true"
+                )
         return problems
 
     def delete(self) -> None:
@@ -528,10 +534,11 @@ class RunDirectory:
         import pandas as pd
 
         try:
-            frame = pd.read_csv(path, comment="#", on_bad_lines="skip")
+            frame: pd.DataFrame = pd.read_csv(path, comment="#", on_bad_lines="skip")
         except (FileNotFoundError, pd.errors.EmptyDataError):
-            frame = pd.DataFrame(columns=list(columns), dtype=float)
-        return frame
+            return pd.DataFrame(columns=list(columns), dtype=float)
+        # Half a number is a number: what is torn cannot be told from what it says.
+        return frame if _ends_whole(path) else frame.iloc[:-1]
 
 
 def write_atomically(path: Path, data: str | bytes, sync: bool = True) -> None:
@@ -666,6 +673,18 @@ def _damage(path: Path) -> str | None:
     return None if bad is None else f"{bad} has changed"
 
 
+def _is_described(model: Path) -> bool:
+    """Return whether the metadata beside a model, if there are any, are of that one."""
+    try:
+        beside = json.loads(model.with_name(METADATA_NAME).read_text(encoding="utf-8"))
+        told = beside.get("sha256")
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError, AttributeError):
+        return False
+    return bool(told == hashlib.sha256(model.read_bytes()).hexdigest())
+
+
 def _pid_in(path: Path) -> int | None:
     try:
         return int(path.read_text(encoding="ascii"))
@@ -711,13 +730,18 @@ def _lines_backwards(path: Path) -> Iterator[bytes]:
 
 def _end_line(path: Path) -> None:
     """Let what is written next begin a line; a killed writer may have left half."""
-    if path.exists():
-        with path.open("r+b") as file:
-            if not file.seek(0, os.SEEK_END):
-                return
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
+    if path.exists() and not _ends_whole(path):
+        with path.open("ab") as file:
+            file.write(b"\n")
+
+
+def _ends_whole(path: Path) -> bool:
+    """Return whether a file ends with the end of a line, or is empty."""
+    with path.open("rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
 
 
 def _cut(

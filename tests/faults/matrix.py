@@ -48,8 +48,10 @@ class Measure:
     @contextlib.contextmanager
     def timed(self) -> Iterator[None]:
         before = time.monotonic()
-        yield
-        self.add(time.monotonic() - before)
+        try:
+            yield
+        finally:
+            self.add(time.monotonic() - before)
 
     @property
     def is_ok(self) -> bool:
@@ -154,8 +156,12 @@ class Kernel:
 
     def call(self, name: str, *arguments: Any, **options: Any) -> Any:
         """Call a method that must not block."""
-        with self.calls.timed():
-            return getattr(self.manager, name)(*arguments, **options)
+        try:
+            with self.calls.timed():
+                return getattr(self.manager, name)(*arguments, **options)
+        finally:
+            if self.calls.values[-1] == max(self.calls.values):
+                self.calls.name = name
 
     def status(self) -> Message:
         status: Message = self.call("get_status")
