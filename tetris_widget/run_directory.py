@@ -158,9 +158,15 @@ class RunDirectory:
         """Make ready for going on with the run, by this configuration.
 
         Raises:
+            ConfigError: another version of this package has made it.
             RunBusyError: another process writes to the directory.
             OSError: it cannot be written.
         """
+        if (found := self.state().get("format")) != FORMAT:
+            raise ConfigError(
+                f"{self.path} is of version {found}; allowed: {FORMAT}; it can be "
+                "read, but not gone on with"
+            )
         with self.lock():
             self._describe(config, reason=None, resumed_with=versions())
 
@@ -267,7 +273,17 @@ class RunDirectory:
         return sorted(path.stem for path in found)
 
     def config(self) -> TrainingConfig:
-        """Return the configuration that the run was started with."""
+        """Return the configuration that the run was started with.
+
+        Raises:
+            ConfigError: it cannot be read, or is of a newer version of this package.
+        """
+        found = self.state().get("format")
+        if isinstance(found, int) and found > FORMAT:
+            raise ConfigError(
+                f"{self.path} is of version {found}; allowed: up to {FORMAT}; a newer "
+                "tetris-widget reads it"
+            )
         return TrainingConfig.from_file(self.config_file)
 
     def state(self) -> dict[str, Any]:
