@@ -52,6 +52,38 @@ def start(target: Callable[..., None], *arguments: Any) -> Any:
     return process
 
 
+def live(messages: BatchQueue, ready: SharedEvent) -> None:
+    messages.pulse.beat("update")
+    with messages.pulse.during("saving"):
+        ready.wait()
+    while True:
+        messages.pulse.beat()
+        time.sleep(0.01)
+
+
+def test_a_pulse_is_seen_from_outside_and_stops_with_its_process() -> None:
+    def wait_for(condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
+    messages, ready = BatchQueue(CONTEXT), SharedEvent(CONTEXT)
+    pulse = messages.pulse
+    assert pulse.phase == "starting"
+    process = start(live, messages, ready)
+    wait_for(lambda: pulse.phase == "saving")
+    ready.set()
+    wait_for(lambda: pulse.phase == "update")
+    os.kill(process.pid, signal.SIGSTOP)
+    wait_for(lambda: pulse.silence > 0.3)
+    os.kill(process.pid, signal.SIGCONT)
+    wait_for(lambda: pulse.silence < 0.1)
+    process.kill()
+    process.join()
+    wait_for(lambda: pulse.silence > 0.3)
+
+
 def test_it_is_a_multiprocessing_event() -> None:
     event = SharedEvent(CONTEXT)
     assert isinstance(event, multiprocessing.synchronize.Event)

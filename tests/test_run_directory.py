@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tetris_widget.config import TrainingConfig
+from tetris_widget.config import ConfigError, TrainingConfig
 from tetris_widget.run_directory import (
     RunBusyError,
     RunDirectory,
@@ -59,6 +60,97 @@ def test_episodes_are_read_back(run: RunDirectory) -> None:
     assert frame["episode"].tolist() == [1, 2]
     assert frame["reward"].tolist() == [1.5, 1.5]
     assert frame["lines"].isna().tolist() == [False, True]
+
+
+def info(text: str) -> dict[str, object]:
+    return {"type": "info", "text": text, "timesteps": 1, "elapsed": 0.1}
+
+
+def test_what_must_not_be_lost_is_numbered_and_found_again(run: RunDirectory) -> None:
+    journal = Journal(run, pytest.fail)
+    told: list[Any] = [episode(1), info("a"), episode(2, None), info("b"), episode(3)]
+    metrics = {"type": "board", "frames": []}
+    journal.write([told[0], metrics, told[1]])
+    journal.write(told[2:])
+    journal.close()
+    assert [message["seq"] for message in told] == [1, 2, 3, 4, 5]
+    assert "seq" not in metrics
+    assert run.last_seq() == 5
+    found = run.since(1)
+    assert [message["seq"] for message in found] == [2, 3, 4, 5]
+    assert [message["seq"] for message in run.since(1, before=4)] == [2, 3]
+    for message in found:
+        original = told[message["seq"] - 1]
+        assert {name: message[name] for name in original} == original
+    # A later writer goes on counting, also after half a line.
+    with run.monitor_file.open("a") as file:
+        file.write("1.5,12,0.250,4,0,3,48,99")
+    again = Journal(run, pytest.fail)
+    again.write([info("c")])
+    again.close()
+    assert run.last_seq() == 6
+
+
+def test_the_end_of_a_long_file_is_found_without_reading_it(run: RunDirectory) -> None:
+    journal = Journal(run, pytest.fail)
+    journal.write([episode(number) for number in range(1, 20_001)])
+    journal.close()
+    assert run.last_seq() == 20_000
+    assert [m["episode"] for m in run.since(19_990)] == [*range(19_991, 20_001)]
+    assert len(run.since(0)) == 20_000
+
+
+def test_the_end_is_recorded_once_in_the_place_of_a_process(run: RunDirectory) -> None:
+    journal = Journal(run, pytest.fail)
+    journal.write([info("a")])
+    journal.close()
+    with run.journal_file.open("a") as file:
+        file.write('{"type": "sta')
+    entry = run.record_end("stopped", "by force", 0, rung="SIGKILL")
+    assert entry is not None
+    assert (entry["seq"], entry["rung"]) == (2, "SIGKILL")
+    with pytest.warns(UserWarning, match="1 lines cannot be read"):
+        assert [*run.journal()][-1] == entry
+    assert run.state()["state"] == "stopped"
+    assert run.record_end("stopped", "by force", 0) is None
+    # Of a later process it is the first.
+    later = run.record_end("failed", "killed", run.last_seq())
+    assert later is not None
+    assert later["seq"] == 3
+
+
+def test_a_number_that_was_cut_is_no_number(run: RunDirectory) -> None:
+    journal = Journal(run, pytest.fail)
+    journal.write([episode(1), episode(2)])
+    journal.close()
+    whole = run.monitor_file.read_bytes()
+    for cut in range(1, 12):
+        run.monitor_file.write_bytes(whole[:-cut])
+        assert run.episodes()["timesteps"].tolist() == [12]
+
+
+def test_metadata_of_another_model_are_told(run: RunDirectory) -> None:
+    best = run.best_model_file
+    best.parent.mkdir()
+    with zipfile.ZipFile(best, "w") as archive:
+        archive.writestr("data", "1")
+    assert run.verify() == []
+    best.with_name("metadata.json").write_text('{"sha256": "of another"}')
+    assert "describes another model" in run.verify()[0]
+
+
+@pytest.mark.parametrize("changes", [{"format": 99}, {"format": None}])
+def test_a_run_of_another_version_is_left_alone(
+    changes: dict[str, Any], run: RunDirectory
+) -> None:
+    run.write_state("stopped", **changes)
+    before = run.config_file.read_bytes()
+    with pytest.raises(ConfigError, match="version"):
+        run.reopen(run.config())
+    assert run.config_file.read_bytes() == before
+    if changes["format"]:
+        with pytest.raises(ConfigError, match="allowed: up to 1"):
+            run.config()
 
 
 def test_sb3_reads_the_monitor_file(run: RunDirectory) -> None:

@@ -2,12 +2,14 @@
 
 Owns the two primitives that differ from multiprocessing's own, and why: a process
 killed inside a stock Event or in the middle of a message leaves the other side hanging
-for ever (https://github.com/python/cpython/issues/75158, …/issues/87971). Deliberately
-doesn't know what the messages mean.
+for ever (https://github.com/python/cpython/issues/75158, …/issues/87971). And the pulse
+that tells a process which is silent from one that is dead. Deliberately doesn't know
+what the messages mean.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import multiprocessing.queues
 import multiprocessing.synchronize
@@ -15,8 +17,8 @@ import queue
 import select
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from ctypes import c_bool
+from collections.abc import Callable, Iterator, Sequence
+from ctypes import c_bool, c_byte, c_double
 from multiprocessing.context import SpawnContext
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,17 @@ LIST_BYTES = 64
 EVENT_POLL_SECONDS = 0.002
 # Messages under way at most; beyond that the sender feels that nobody reads.
 QUEUE_LENGTH = 64
+
+# What a training process may be doing while it gives its sign of life.
+PHASES = (
+    "starting",
+    "rollout",
+    "update",
+    "evaluation",
+    "saving",
+    "paused",
+    "ending",
+)
 
 Message = dict[str, Any]
 
@@ -73,6 +86,46 @@ class SharedEvent(multiprocessing.synchronize.Event):
         return True
 
 
+class Pulse:
+    """A process's sign of life in shared memory: when it gave it, and in which phase.
+
+    One process gives it, others look; neither ever waits, whatever became of the other
+    and of the queues between them.
+    """
+
+    def __init__(self, context: SpawnContext) -> None:
+        # Both are written whole: an aligned double, a byte. The clock is the system's.
+        self._time = context.RawValue(c_double, time.monotonic())
+        self._phase = context.RawValue(c_byte, 0)
+
+    def beat(self, phase: str | None = None) -> None:
+        """Give a sign of life; `phase` is what begins now, None: the same goes on."""
+        if phase is not None:
+            self._phase.value = PHASES.index(phase)
+        self._time.value = time.monotonic()
+
+    @contextlib.contextmanager
+    def during(self, phase: str) -> Iterator[None]:
+        """Be in `phase` for some time, and then in the same one as before."""
+        before = self._phase.value
+        self.beat(phase)
+        try:
+            yield
+        finally:
+            self._phase.value = before
+            self.beat()
+
+    @property
+    def phase(self) -> str:
+        """What the process was doing at its last sign of life, one of PHASES."""
+        return PHASES[self._phase.value]
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the last sign of life."""
+        return max(0.0, time.monotonic() - float(self._time.value))
+
+
 if TYPE_CHECKING:
     _Queue = multiprocessing.queues.Queue[Any]
 else:  # not subscriptable before Python 3.12
@@ -84,6 +137,10 @@ class BatchQueue(_Queue):
 
     `get` returns one dict at a time, whichever way they came. Every message stays
     under `MAX_MESSAGE_BYTES`.
+
+    Attributes:
+        observer: called with each message that is taken out.
+        pulse: the sign of life of the process that puts messages in.
     """
 
     def __init__(self, context: SpawnContext, maxsize: int = QUEUE_LENGTH) -> None:
@@ -91,12 +148,14 @@ class BatchQueue(_Queue):
         self._unpacked: deque[Message] = deque()
         self._poller: Any = None
         self.observer: Callable[[Message], None] | None = None
+        self.pulse = Pulse(context)
 
     def __getstate__(self) -> Any:
-        return super().__getstate__()
+        return super().__getstate__(), self.pulse
 
     def __setstate__(self, state: Any) -> None:
-        super().__setstate__(state)
+        queue_state, self.pulse = state
+        super().__setstate__(queue_state)
         self._unpacked = deque()
         self._poller = None
         self.observer = None

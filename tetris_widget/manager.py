@@ -1,14 +1,15 @@
 """The kernel's side of the training process: start, steer, stop, and notice its death.
 
 Owns the process, its Events and queues, and the state of the run as asked for and as
-it really is. Works alone in a plain script (under `if __name__ == "__main__":`, as
-spawned processes need). Deliberately doesn't know Jupyter, torch, or what the messages
-are good for.
+it really is; what a queue has lost it takes from the run's directory. Works alone in a
+plain script (under `if __name__ == "__main__":`, as spawned processes need).
+Deliberately doesn't know Jupyter, torch, or what the messages are good for.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import queue
@@ -22,18 +23,28 @@ from pathlib import Path
 from typing import Any
 
 from tetris_widget.config import TrainingConfig, check_speed
-from tetris_widget.ipc import BatchQueue, SharedEvent
-from tetris_widget.run_directory import RunBusyError, RunDirectory, check_name
+from tetris_widget.ipc import BatchQueue, Pulse, SharedEvent
+from tetris_widget.run_directory import (
+    TERMINAL,
+    RunBusyError,
+    RunDirectory,
+    check_name,
+)
 
 Message = dict[str, Any]
 OnMessage = Callable[[Message], None]
 
-TERMINAL = ("finished", "stopped", "failed")
 # How long each rung of the stop ladder waits before the next one.
 STOP_SECONDS = 4.0
+SAVING_SECONDS = 10.0
 TERMINATE_SECONDS = 2.0
 KILL_SECONDS = 2.0
 READ_SECONDS = 0.5
+# A process that has been silent for so long does not respond. Importing torch from a
+# slow disk is silent, too.
+SILENCE_SECONDS = 2.0
+STARTING_SILENCE_SECONDS = 10.0
+logger = logging.getLogger(__name__)
 
 
 class TrainingManager:
@@ -67,6 +78,11 @@ class TrainingManager:
         self._ended = threading.Event()
         self._ended.set()
         self._ladder: threading.Thread | None = None
+        self._rung: str | None = None
+        # Numbers of the journal: when the process began, and of the last one told.
+        self._began_at = 0
+        self._told = 0
+        self._silence_told = 0
         self.status = "idle"
         self.process: SpawnProcess | None = None
         self._new_channels()
@@ -271,12 +287,21 @@ class TrainingManager:
     def get_status(self) -> Message:
         """Return `status`, what is really so (`effective`), `reason`, `run_dir`, ….
 
-        `effective` changes only on the process's word, or its death.
+        `effective` changes only on the process's word, or its death. `phase` is what
+        the process was doing at its last sign of life (see `ipc.PHASES`), and
+        `silent_seconds` how long ago that was; `not_responding` has both, as `seconds`
+        and `phase`, when it is too long, and is None otherwise. `rung` is how far up
+        the stop ladder it went: `stop`, `SIGTERM` or `SIGKILL`.
         """
         with self._lock:
             self.is_running()
             process = self.process
+            pulse = None if self._ended.is_set() else self.metrics_queue.pulse
             return {
+                "phase": pulse and pulse.phase,
+                "silent_seconds": pulse.silence if pulse else 0.0,
+                "not_responding": self._not_responding(),
+                "rung": self._rung,
                 "status": self.status,
                 "effective": self._effective,
                 "reason": self._reason,
@@ -301,6 +326,8 @@ class TrainingManager:
         job = {"config": config.to_dict(), "run_path": str(run.path), **job}
         self._ended.clear()
         self._reason = None
+        self._rung = None
+        self._began_at = self._told = run.last_seq()
         self.status = "running"
         self._effective = "starting"
         if self._is_warm and self._is_alive():
@@ -349,14 +376,21 @@ class TrainingManager:
         while True:
             ready = wait([messages.connection, process.sentinel], READ_SECONDS)
             self._deliver_all(messages)
-            if process.sentinel in ready and messages.connection not in ready:
+            # A child of its own, if it had one, would keep the sentinel quiet.
+            has_died = process.sentinel in ready or not process.is_alive()
+            if has_died and messages.connection not in ready:
                 break
+            self._tell_silence()
         process.join(KILL_SECONDS)
+        if self.process is not process:
+            return
+        self._catch_up(None)
+        end = self._record_death()
         with self._lock:
-            is_news = self.process is process and self._notice_death()
+            is_news = self.process is process and self._accept_death(end)
         # Outside the lock: the receiver may hold one of its own.
         if is_news:
-            self._tell_end()
+            self._tell_end(end)
 
     def _deliver_all(self, messages: BatchQueue) -> None:
         while True:
@@ -364,8 +398,82 @@ class TrainingManager:
                 message = messages.get_nowait()
             except queue.Empty:
                 return
-            if self._on_message is not None and self._is_current(message):
-                self._on_message(message)
+            if self._is_current(message):
+                self._deliver(message)
+
+    def _deliver(self, message: Message) -> None:
+        """Tell a message, after those that the queue has lost, and none twice."""
+        seq = message.get("seq")
+        if seq is not None:
+            if seq <= self._told:
+                return
+            if seq > self._told + 1:
+                self._catch_up(seq)
+                # It may be of a state, and has been followed before the lost ones.
+                self._observe(message)
+            self._told = seq
+        self._tell(message)
+
+    def _catch_up(self, before: int | None) -> None:
+        """Tell what was journalled before number `before` (None: all) and not heard."""
+        if self._run is None:
+            return
+        try:
+            missing = self._run.since(self._told, before)
+        except OSError as error:
+            missing = []
+            logger.warning("%s cannot be read: %s", self._run.path, error)
+        for message in missing:
+            self._observe(message)
+            self._told = message["seq"]
+            self._tell(message)
+        lost = 0 if before is None else before - self._told - 1
+        if lost and not missing:
+            self._tell(
+                {
+                    "type": "info",
+                    "kind": "warning",
+                    "text": f"{lost:,} reports are lost: the disk doesn't have them",
+                    "run_id": self._run.run_id,
+                    "timesteps": None,
+                    "elapsed": None,
+                }
+            )
+
+    def _tell(self, message: Message) -> None:
+        if self._on_message is None:
+            return
+        try:
+            self._on_message(message)
+        except Exception:
+            # A listener's mistake must not end the watch over the process.
+            logger.exception("a listener failed at a %r message", message["type"])
+
+    def _not_responding(self) -> Message | None:
+        """Return for how long, and in which phase, a living run has been silent."""
+        if self._ended.is_set() or not self._is_alive():
+            return None
+        pulse = self.metrics_queue.pulse
+        phase, seconds = pulse.phase, pulse.silence
+        limit = STARTING_SILENCE_SECONDS if phase == "starting" else SILENCE_SECONDS
+        return {"seconds": seconds, "phase": phase} if seconds >= limit else None
+
+    def _tell_silence(self) -> None:
+        """Say that the process does not respond, each second; and when it does again.
+
+        A `status` message with `not_responding` as in `get_status()`.
+        """
+        with self._lock:
+            found = self._not_responding()
+            seconds = 0 if found is None else int(found["seconds"])
+            if seconds == self._silence_told:
+                return
+            self._silence_told = seconds
+            message = self._status_message(self._effective, None)
+        if found is not None:
+            text = f"not responding for {seconds} s ({found['phase']})"
+            message["detail"] = text
+        self._tell({**message, "not_responding": found})
 
     def _is_current(self, message: Message) -> bool:
         run_id = message.get("run_id")
@@ -394,28 +502,48 @@ class TrainingManager:
         """End the run if its process died without a word; return whether it did."""
         if self._ended.is_set() or self._is_alive() or self.process is None:
             return False
-        recorded = self._run.state() if self._run else {}
+        return self._accept_death(self._record_death())
+
+    def _record_death(self) -> Message:
+        """Write down how the run ended, if its process could not; return that."""
+        process, run = self.process, self._run
+        assert process is not None
+        recorded = run.state() if run else {}
+        rung = {}
         if recorded.get("state") in TERMINAL:
-            self._finish(recorded["state"], recorded.get("reason"))
-            return True
-        cause = _cause(self.process.exitcode)
-        if self.status == "stopping":
-            self._finish("stopped", f"by force: {cause}")
+            state, reason = recorded["state"], recorded.get("reason")
+        elif self.status == "stopping":
+            state, reason = "stopped", f"by force: {_cause(process.exitcode)}"
+            rung = {"rung": self._rung}
         else:
-            self._finish("failed", cause)
-        if self._run is not None:
-            # The reason is shown anyway; a disk that fails here has failed before.
-            with contextlib.suppress(OSError):
-                self._run.write_state(self.status, reason=self._reason)
+            state, reason = "failed", _cause(process.exitcode)
+        end = {**self._status_message(state, reason), **rung}
+        if run is None or self._ended.is_set():
+            return end
+        try:
+            return run.record_end(state, reason, self._began_at, **rung) or end
+        except (OSError, RunBusyError) as error:
+            # The end is shown anyway; a disk that fails here has failed before.
+            logger.warning("the end of %s is not recorded: %s", run.path, error)
+            return end
+
+    def _accept_death(self, end: Message) -> bool:
+        """End the run unless its process has done so; return whether that is news."""
+        if self._ended.is_set():
+            return False
+        self._finish(end["state"], end["reason"])
+        self._told = end.get("seq", self._told)
         return True
 
-    def _tell_end(self) -> None:
+    def _tell_end(self, end: Message | None = None) -> None:
         """Say, in the process's place, how the run ended."""
-        if self._on_message is not None:
-            message = dict.fromkeys(("detail", "timesteps", "elapsed"))
-            run_id = self._run.run_id if self._run else None
-            state = {"state": self.status, "reason": self._reason}
-            self._on_message({"type": "status", "run_id": run_id, **state, **message})
+        self._tell(end or self._status_message(self.status, self._reason))
+
+    def _status_message(self, state: str, reason: str | None) -> Message:
+        unknown = dict.fromkeys(("detail", "timesteps", "elapsed"))
+        run_id = self._run.run_id if self._run else None
+        status = {"type": "status", "run_id": run_id, "state": state, "reason": reason}
+        return {**status, **unknown}
 
     def _climb(self) -> None:
         """End the process by the stop ladder, on a thread of its own."""
@@ -424,19 +552,37 @@ class TrainingManager:
         if self.process is None or (self._ladder and self._ladder.is_alive()):
             return
         self._ladder = threading.Thread(
-            target=_stop_ladder, args=(self.process,), name="stop-ladder", daemon=True
+            target=self._stop_ladder,
+            args=(self.process, self.metrics_queue.pulse),
+            name="stop-ladder",
+            daemon=True,
         )
         self._ladder.start()
 
+    def _stop_ladder(self, process: SpawnProcess, pulse: Pulse) -> None:
+        self._rung = "stop"
+        if _has_ended(process, STOP_SECONDS):
+            return
+        # A large replay buffer on a slow disk, as long as it goes on.
+        if pulse.phase == "saving" and _has_ended(process, SAVING_SECONDS):
+            return
+        self._rung = "SIGTERM"
+        process.terminate()
+        if _has_ended(process, TERMINATE_SECONDS):
+            return
+        self._rung = "SIGKILL"
+        _kill(process)
+        _has_ended(process, KILL_SECONDS)
 
-def _stop_ladder(process: SpawnProcess) -> None:
-    if _has_ended(process, STOP_SECONDS):
-        return
-    process.terminate()
-    if _has_ended(process, TERMINATE_SECONDS):
-        return
+
+def _kill(process: SpawnProcess) -> None:
+    """Kill a process with its children, if it leads a group of its own by now."""
+    try:
+        if os.name != "nt" and os.getpgid(process.pid or 0) == process.pid:
+            os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return  # it has just ended
     process.kill()
-    _has_ended(process, KILL_SECONDS)
 
 
 def _has_ended(process: SpawnProcess, seconds: float) -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
+import itertools
 import json
 import math
 import os
@@ -30,7 +32,11 @@ from tetris_widget.config import ConfigError, TrainingConfig
 if TYPE_CHECKING:
     import pandas as pd
 
-EPISODE_COLUMNS = ("r", "l", "t", "episode", "env", "lines", "timesteps")
+# Of a run directory; a reader refuses a newer one.
+FORMAT = 1
+EPISODE_COLUMNS = ("r", "l", "t", "episode", "env", "lines", "timesteps", "seq")
+TERMINAL = ("finished", "stopped", "failed")
+BLOCK_BYTES = 65_536
 PACKAGES = (
     "tetris-widget",
     "stable-baselines3",
@@ -86,8 +92,7 @@ class RunDirectory:
         parent = Path(config.run_dir).expanduser().absolute()
         run = cls(parent / f"{stamp}_{secrets.token_hex(2)}")
         run.path.mkdir(parents=True)
-        write_atomically(run.config_file, to_json(config.to_dict(), indent=2))
-        run.write_state("starting", seed=config.seed, versions=versions())
+        run._describe(config, format=FORMAT, seed=config.seed, versions=versions())
         return run
 
     @classmethod
@@ -123,12 +128,17 @@ class RunDirectory:
         if not self.state():
             problems.append(f"{self.state_file} is missing or cannot be read")
         for path in (self.journal_file, self.monitor_file, self.progress_file):
-            if path.exists() and not path.read_bytes().endswith(b"\n"):
+            if path.exists() and not _ends_whole(path):
                 problems.append(f"{path} ends in half a line, which readers skip")
         for path in sorted(self.path.rglob("*.zip")):
             reason = _damage(path)
             if reason is not None:
                 problems.append(f"{path} is damaged: {reason}")
+            elif not _is_described(path):
+                problems.append(
+                    f"{path.with_name(METADATA_NAME)} describes another model than "
+                    f"{path.name}; what is inside that one is true"
+                )
         return problems
 
     def delete(self) -> None:
@@ -148,12 +158,32 @@ class RunDirectory:
         """Make ready for going on with the run, by this configuration.
 
         Raises:
+            ConfigError: another version of this package has made it.
             RunBusyError: another process writes to the directory.
             OSError: it cannot be written.
         """
+        if (found := self.state().get("format")) != FORMAT:
+            raise ConfigError(
+                f"{self.path} is of version {found}; allowed: {FORMAT}; it can be "
+                "read, but not gone on with"
+            )
         with self.lock():
-            write_atomically(self.config_file, to_json(config.to_dict(), indent=2))
-            self.write_state("starting", reason=None, resumed_with=versions())
+            self._describe(config, reason=None, resumed_with=versions())
+
+    def _describe(self, config: TrainingConfig, **fields: Any) -> None:
+        # The kernel waits for no disk: `sync` is the training process's.
+        config_text = to_json(config.to_dict(), indent=2)
+        write_atomically(self.config_file, config_text, sync=False)
+        self._write_state("starting", fields, sync=False)
+
+    def sync(self) -> None:
+        """Let the configuration and run.json survive a power cut.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        for path in (self.config_file, self.state_file, self.path, self.path.parent):
+            sync_file(path)
 
     @property
     def run_id(self) -> str:
@@ -243,7 +273,17 @@ class RunDirectory:
         return sorted(path.stem for path in found)
 
     def config(self) -> TrainingConfig:
-        """Return the configuration that the run was started with."""
+        """Return the configuration that the run was started with.
+
+        Raises:
+            ConfigError: it cannot be read, or is of a newer version of this package.
+        """
+        found = self.state().get("format")
+        if isinstance(found, int) and found > FORMAT:
+            raise ConfigError(
+                f"{self.path} is of version {found}; allowed: up to {FORMAT}; a newer "
+                "tetris-widget reads it"
+            )
         return TrainingConfig.from_file(self.config_file)
 
     def state(self) -> dict[str, Any]:
@@ -260,8 +300,11 @@ class RunDirectory:
         Raises:
             OSError: it cannot be written.
         """
+        self._write_state(state, fields, sync=True)
+
+    def _write_state(self, state: str, fields: dict[str, Any], sync: bool) -> None:
         merged = {**self.state(), "state": state, "changed_at": time.time(), **fields}
-        write_atomically(self.state_file, to_json(merged, indent=2))
+        write_atomically(self.state_file, to_json(merged, indent=2), sync)
 
     def journal(self) -> Iterator[dict[str, Any]]:
         """Yield what happened, in order; lines that are not whole are skipped."""
@@ -273,10 +316,14 @@ class RunDirectory:
         lines = text.splitlines()
         for number, line in enumerate(lines, start=1):
             try:
-                yield json.loads(line)
+                entry = json.loads(line)
+                if not isinstance(entry, dict) or "type" not in entry:
+                    raise ValueError("no entry of a journal")
             except ValueError:
                 # The last line may be torn: its writer was killed.
                 bad += number < len(lines)
+            else:
+                yield entry
         if bad:
             warnings.warn(
                 f"{self.journal_file}: {bad} lines cannot be read", stacklevel=2
@@ -368,6 +415,103 @@ class RunDirectory:
         finally:
             os.close(descriptor)
 
+    def last_seq(self) -> int:
+        """Return the number of the last thing that was journalled; 0: nothing yet."""
+        journal = (entry["seq"] for entry in self._entries_backwards())
+        episodes = (row["seq"] for row in self._episodes_backwards())
+        return max(next(journal, 0), next(episodes, 0))
+
+    def since(self, seq: int, before: int | None = None) -> list[dict[str, Any]]:
+        """Return what was journalled after number `seq`, in order, as it was told.
+
+        Episodes and entries of the journal are numbered together. Costs as much as
+        what it returns, and what came after, however long the run is.
+
+        Args:
+            seq: of the last that is known.
+            before: of the first that is known again; None: everything after `seq`.
+        """
+        found = [
+            message
+            for messages in (self._entries_backwards(), self._episodes_backwards())
+            for message in itertools.takewhile(lambda one: one["seq"] > seq, messages)
+            if before is None or message["seq"] < before
+        ]
+        return sorted(found, key=lambda message: int(message["seq"]))
+
+    def record_end(
+        self, state: str, reason: str | None, since: int, **fields: Any
+    ) -> dict[str, Any] | None:
+        """Write how the run ended, in the place of a process that could not.
+
+        Args:
+            state: `finished`, `stopped` or `failed`.
+            reason: a sentence, or None.
+            since: the last number journalled when that process began.
+            **fields: more to be recorded.
+
+        Returns:
+            The journal's new entry; None if it has one of the end already.
+
+        Raises:
+            RunBusyError: a process still writes to the directory.
+            OSError: it cannot be written.
+        """
+        with self.lock():
+            self.write_state(state, reason=reason, **fields)
+            statuses = (e for e in self._entries_backwards() if e["type"] == "status")
+            last = next(statuses, {"seq": 0})
+            if last["seq"] > since and last["state"] in TERMINAL:
+                return None
+            entry: dict[str, Any] = {
+                "type": "status",
+                "timesteps": None,
+                "elapsed": None,
+                "state": state,
+                "reason": reason,
+                "detail": None,
+                "run_id": self.run_id,
+                "seq": self.last_seq() + 1,
+                "time": time.time(),
+                **fields,
+            }
+            _end_line(self.journal_file)
+            with self.journal_file.open("ab", buffering=0) as file:
+                file.write(to_json(entry).encode() + b"\n")
+                os.fsync(file.fileno())
+            return entry
+
+    def _entries_backwards(self) -> Iterator[dict[str, Any]]:
+        """Yield the journal's whole entries that have a number, the last first."""
+        for line in _lines_backwards(self.journal_file):
+            with contextlib.suppress(ValueError):  # half a line
+                entry = json.loads(line)
+                if isinstance(entry, dict) and isinstance(entry.get("seq"), int):
+                    yield entry
+
+    def _episodes_backwards(self) -> Iterator[dict[str, Any]]:
+        """Yield the finished episodes as they were told, the last first."""
+        for line in _lines_backwards(self.monitor_file):
+            row = line.decode("utf-8", "replace").split(",")
+            if len(row) == len(EPISODE_COLUMNS):
+                with contextlib.suppress(ValueError):  # the header, or half a line
+                    yield self._to_episode(row)
+
+    def _to_episode(self, row: list[str]) -> dict[str, Any]:
+        reward, length, elapsed, episode, env, lines, timesteps, seq = row
+        return {
+            "type": "episode",
+            "timesteps": int(timesteps),
+            "elapsed": float(elapsed),
+            "episode": int(episode),
+            "env": int(env),
+            "reward": float(reward),
+            "lines": int(lines) if lines else None,
+            "length": int(length),
+            "run_id": self.run_id,
+            "seq": int(seq),
+        }
+
     def rewind(self, timesteps: int, episodes: int) -> None:
         """Make the tables end at a checkpoint, so that the run can go on from there.
 
@@ -406,25 +550,35 @@ class RunDirectory:
         import pandas as pd
 
         try:
-            frame = pd.read_csv(path, comment="#", on_bad_lines="skip")
+            frame: pd.DataFrame = pd.read_csv(path, comment="#", on_bad_lines="skip")
         except (FileNotFoundError, pd.errors.EmptyDataError):
-            frame = pd.DataFrame(columns=list(columns), dtype=float)
-        return frame
+            return pd.DataFrame(columns=list(columns), dtype=float)
+        # Half a number is a number: what is torn cannot be told from what it says.
+        return frame if _ends_whole(path) else frame.iloc[:-1]
 
 
-def write_atomically(path: Path, data: str | bytes) -> None:
+def write_atomically(path: Path, data: str | bytes, sync: bool = True) -> None:
     """Write a file so that a reader, or a crash, finds the old one or the new one.
+
+    Args:
+        path: of the file.
+        data: the whole of it.
+        sync: survive a power cut, too, which takes the disk some time.
 
     Raises:
         OSError: it cannot be written; the old file is unharmed.
     """
-    with atomic_file(path) as file:
+    with atomic_file(path, sync) as file:
         file.write(data.encode() if isinstance(data, str) else data)
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+def atomic_file(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
     """Open a file, to write and read, that takes the place of `path` when it is whole.
+
+    Args:
+        path: of the file.
+        sync: survive a power cut, too.
 
     Raises:
         OSError: it cannot be written; the old file is unharmed.
@@ -435,12 +589,14 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         with temporary.open("w+b") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_directory(path.parent)
+    if sync:
+        sync_file(path.parent)
 
 
 def check_name(name: Any) -> str:
@@ -533,6 +689,18 @@ def _damage(path: Path) -> str | None:
     return None if bad is None else f"{bad} has changed"
 
 
+def _is_described(model: Path) -> bool:
+    """Return whether the metadata beside a model, if there are any, are of that one."""
+    try:
+        beside = json.loads(model.with_name(METADATA_NAME).read_text(encoding="utf-8"))
+        told = beside.get("sha256")
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError, AttributeError):
+        return False
+    return bool(told == hashlib.sha256(model.read_bytes()).hexdigest())
+
+
 def _pid_in(path: Path) -> int | None:
     try:
         return int(path.read_text(encoding="ascii"))
@@ -540,8 +708,8 @@ def _pid_in(path: Path) -> int | None:
         return None
 
 
-def _sync_directory(path: Path) -> None:
-    """Make the name of a new file as durable as the file."""
+def sync_file(path: Path) -> None:
+    """Make a file durable, or a directory: the names of the files in it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -552,15 +720,44 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def _lines_backwards(path: Path) -> Iterator[bytes]:
+    """Yield a file's whole lines, the last first; none if there is no file."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        position = file.seek(0, os.SEEK_END)
+        # What comes after the last end of a line is half a line, or nothing.
+        is_whole = False
+        rest = b""
+        while position > 0:
+            size = min(BLOCK_BYTES, position)
+            position -= size
+            file.seek(position)
+            rest, *lines = (file.read(size) + rest).split(b"\n")
+            if lines and not is_whole:
+                lines.pop()
+                is_whole = True
+            yield from reversed(lines)
+        if is_whole and rest:
+            yield rest
+
+
 def _end_line(path: Path) -> None:
     """Let what is written next begin a line; a killed writer may have left half."""
-    if path.exists():
-        with path.open("r+b") as file:
-            if not file.seek(0, os.SEEK_END):
-                return
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
+    if path.exists() and not _ends_whole(path):
+        with path.open("ab") as file:
+            file.write(b"\n")
+
+
+def _ends_whole(path: Path) -> bool:
+    """Return whether a file ends with the end of a line, or is empty."""
+    with path.open("rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
 
 
 def _cut(

@@ -52,9 +52,22 @@ def fail(step: int) -> None:
         raise KeyboardInterrupt
     if fault == "memory":
         raise MemoryError("cannot allocate a board")
+    if fault == "hunger":
+        # What is left is soon eaten.
+        resource.setrlimit(resource.RLIMIT_AS, (_address_space() + 2**28, -1))
+        eaten = []
+        while True:
+            eaten.append(bytearray(2**24))
+    if fault == "leave":
+        os._exit(0)
     if fault == "segfault":
         os.kill(os.getpid(), signal.SIGSEGV)
     raise AssertionError(fault)
+
+
+def _address_space() -> int:
+    pages = Path("/proc/self/statm").read_text().split()[0]
+    return int(pages) * resource.getpagesize()
 
 
 def fill_disk(step: int) -> None:

@@ -47,6 +47,9 @@ class Messages(queue.SimpleQueue[dict[str, Any]]):
     def sync(self) -> None:
         self._journal.sync()
 
+    def close(self) -> None:
+        self._journal.close()
+
     def of_type(self, kind: str) -> list[dict[str, Any]]:
         return [message for message in self.all if message["type"] == kind]
 
@@ -72,7 +75,10 @@ class Run:
         """Train to the end, or until `stop_at` timesteps."""
         if stop_at is not None:
             self.callback.background.append(lambda: self._stop_at(stop_at))
-        return self.session.train()
+        try:
+            return self.session.train()
+        finally:
+            self.messages.close()
 
     def _stop_at(self, timesteps: int) -> None:
         if self.callback.num_timesteps >= timesteps:

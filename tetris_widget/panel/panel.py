@@ -22,10 +22,11 @@ from tetris_widget.config import (
 )
 from tetris_widget.history import MetricsHistory
 from tetris_widget.library import ModelLibrary
-from tetris_widget.manager import TERMINAL, TrainingManager
+from tetris_widget.manager import TrainingManager
 from tetris_widget.panel.shelf import Shelf
 from tetris_widget.panel.widget import TrainingWidget, pack_frames, pack_series
 from tetris_widget.run_directory import (
+    TERMINAL,
     RunBusyError,
     RunDirectory,
     read_metadata,

@@ -7,6 +7,7 @@ panel: any queues and Events with the standard methods will do.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
 from collections import deque
@@ -20,6 +21,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
 from tetris_widget.config import check_speed, step_delay
+from tetris_widget.ipc import Pulse
 from tetris_widget.run_directory import read_metadata, to_jsonable
 from tetris_widget.training.best import save_model
 
@@ -76,6 +78,7 @@ class WebMetricsCallback(BaseCallback):
         background: called every 10 ms or so while the run isn't paused.
         between_rollouts: called at the beginning of each rollout.
         on_pause: called at the beginning of each pause.
+        pulse: is told now and then that the run is alive, and its phase.
     """
 
     def __init__(
@@ -111,6 +114,7 @@ class WebMetricsCallback(BaseCallback):
         self.background: list[Callable[[], None]] = []
         self.between_rollouts: list[Callable[[], None]] = []
         self.on_pause: list[Callable[[], None]] = []
+        self.pulse: Pulse | None = None
         self.handlers: dict[str, Callable[[Mapping[str, Any]], None]] = {
             "stop": self._on_stop_command,
             "set_mode": self._on_set_mode,
@@ -196,11 +200,21 @@ class WebMetricsCallback(BaseCallback):
         self._steps = 0
         self._begun = np.zeros(n_envs, dtype=np.int64)
 
+    def during(self, phase: str) -> contextlib.AbstractContextManager[None]:
+        """Be in a phase of `ipc.PHASES` for some time, as the pulse tells it."""
+        return (
+            contextlib.nullcontext() if self.pulse is None else self.pulse.during(phase)
+        )
+
     def _on_rollout_start(self) -> None:
+        self._beat("rollout")
         if self.acts_between_rollouts and not self._control_point():
             raise StopTraining
         for work in self.between_rollouts:
             work()
+
+    def _on_rollout_end(self) -> None:
+        self._beat("update")
 
     def _on_step(self) -> bool:
         if not self.acts_between_rollouts and not self._control_point():
@@ -242,9 +256,14 @@ class WebMetricsCallback(BaseCallback):
         now = time.perf_counter()
         if now >= self._next_background:
             self._next_background = now + BACKGROUND_SECONDS
+            self._beat()
             for work in self.background:
                 work()
         return self.goal is None
+
+    def _beat(self, phase: str | None = None) -> None:
+        if self.pulse is not None:
+            self.pulse.beat(phase)
 
     def _is_stopped(self) -> bool:
         if self._stop_commanded:
@@ -259,8 +278,10 @@ class WebMetricsCallback(BaseCallback):
         self._send_status("paused")
         for work in self.on_pause:
             work()
-        while not self.pause_event.wait(SLICE_SECONDS) and not self._is_stopped():
-            self._process_commands()
+        with self.during("paused"):
+            while not self.pause_event.wait(SLICE_SECONDS) and not self._is_stopped():
+                self._beat()
+                self._process_commands()
         self._paused_seconds += time.perf_counter() - since
         if not self._is_stopped():
             self._send_status("running")
@@ -305,6 +326,7 @@ class WebMetricsCallback(BaseCallback):
             paused = self.pause_event is not None and not self.pause_event.is_set()
             if paused or self._is_stopped():
                 return
+            self._beat()
             time.sleep(min(left, SLICE_SECONDS))
 
     # Reports
@@ -377,7 +399,8 @@ class WebMetricsCallback(BaseCallback):
             }
         )
         try:
-            save_model(self.model, path, metadata)
+            with self.during("saving"):
+                save_model(self.model, path, metadata)
         except OSError as error:
             reason = error.strerror or error
             self.warn(f"could not save the best model: {reason}")

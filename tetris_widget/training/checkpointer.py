@@ -138,8 +138,9 @@ class Checkpointer:
     def _write(self, path: Path) -> bool:
         assert self._snapshot is not None
         try:
-            self._sync()
-            write_checkpoint(path, self._model, self._snapshot)
+            with self._reports.during("saving"):
+                self._sync()
+                write_checkpoint(path, self._model, self._snapshot)
         except OSError as error:
             if not self._has_failed:
                 reason = error.strerror or error

@@ -1,9 +1,10 @@
 """Writes what happens in a run to its directory, before anybody is told.
 
-Owns the open files. A disk that is full or gone never stops the training: it is
-reported once, and again when writing works again, with how many of the lines that had
-to wait are lost. Deliberately doesn't know how the
-messages travel, nor how they are read back (`run_directory`).
+Owns the open files, and the numbers (`seq`) by which a reader sees that something is
+missing. A disk that is full or gone never stops the training: it is reported once, and
+again when writing works again, with how many of the lines that had to wait are lost.
+Deliberately doesn't know how the messages travel, nor how they are read back
+(`run_directory`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 JOURNALLED = ("status", "info", "error", "evaluation", "command", "resume")
+LOSSLESS = ("episode", *JOURNALLED)
 PROGRESS_SECONDS = 1.0
 # Lines of each file that wait for a disk to take them; older ones are lost then.
 MAX_UNWRITTEN = 20_000
@@ -32,7 +34,7 @@ class Journal:
     """The writer of one run directory.
 
     Args:
-        run: where to write.
+        run: where to write; the numbers go on from its last one.
         warn: called with a sentence when writing fails, and when it works again.
     """
 
@@ -47,11 +49,24 @@ class Journal:
         self._unwritten: dict[Path, bytearray] = {}
         self._torn: dict[Path, bool] = {}
         self._lost = 0
+        self._seq = run.last_seq()
 
     def write(self, messages: Sequence[Message]) -> None:
-        """Append the messages, and hand them to the operating system."""
+        """Append the messages, and hand them to the operating system.
+
+        Those that must not be lost get the next numbers, as `seq`.
+        """
+        for message in messages:
+            if message["type"] in LOSSLESS:
+                self._seq += 1
+                message["seq"] = self._seq
         episodes = [_episode_row(m) for m in messages if m["type"] == "episode"]
-        events = [to_json(m) + "\n" for m in messages if m["type"] in JOURNALLED]
+        now = time.time()
+        events = [
+            to_json({**m, "time": now}) + "\n"
+            for m in messages
+            if m["type"] in JOURNALLED
+        ]
         metrics = [m for m in messages if m["type"] == "metrics"]
         failure: OSError | None = None
         # Each, also when the one before fails.
@@ -167,5 +182,5 @@ def _episode_row(message: Message) -> str:
     return (
         f"{message['reward']},{message['length']},{message['elapsed']:.3f},"
         f"{message['episode']},{message['env']},"
-        f"{'' if lines is None else lines},{message['timesteps']}\n"
+        f"{'' if lines is None else lines},{message['timesteps']},{message['seq']}\n"
     )

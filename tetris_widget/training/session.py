@@ -16,6 +16,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from tetris_widget.config import TrainingConfig, View, check_speed, moves_per_second
 from tetris_widget.envs import TetrisVecEnv
+from tetris_widget.ipc import Pulse
 from tetris_widget.run_directory import RunDirectory, read_metadata, to_jsonable
 from tetris_widget.training.best import save_model, take_parameters
 from tetris_widget.training.callback import (
@@ -58,6 +59,7 @@ class TrainingSession:
         stop_event: set = stop.
         resume: go on from a checkpoint: the one that `checkpoint` names, or the newest
             (None); without `resume` the run is new.
+        pulse: is told that the run is alive, and its phase.
 
     Raises:
         CheckpointError: there is no checkpoint to go on from.
@@ -72,6 +74,7 @@ class TrainingSession:
         pause_event: Any,
         stop_event: Any,
         resume: Mapping[str, Any] | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
         self._config = config
         self._run = run
@@ -95,6 +98,7 @@ class TrainingSession:
             update_freq=config.update_freq,
             board_update_freq=config.board_update_freq,
         )
+        self._callback.pulse = pulse
         self._callback.raise_on_stop = True
         self._callback.acts_between_rollouts = has_replay_buffer(self._model)
         watch = _Watch(config, self._model, self._callback)
@@ -208,7 +212,8 @@ class TrainingSession:
     def _save_last_model(self, outcome: str) -> None:
         metadata = {"timesteps": self._model.num_timesteps, "outcome": outcome}
         try:
-            save_model(self._model, self._run.last_model_file, metadata)
+            with self._callback.during("saving"):
+                save_model(self._model, self._run.last_model_file, metadata)
         except OSError as error:
             self._callback.warn(f"could not save the last model: {error.strerror}")
 
@@ -325,9 +330,10 @@ class _Evaluation:
         if not self._evaluator.is_busy and elapsed < self._due:
             return
         before = time.perf_counter()
-        if not self._evaluator.is_busy:
-            self._begin(elapsed)
-        result = self._evaluator.advance(EVALUATION_SLICE_SECONDS)
+        with self._callback.during("evaluation"):
+            if not self._evaluator.is_busy:
+                self._begin(elapsed)
+            result = self._evaluator.advance(EVALUATION_SLICE_SECONDS)
         was_contest = self._is_contest
         if result is not None and was_contest:
             self._end_contest(result)
@@ -372,7 +378,8 @@ class _Evaluation:
             }
         )
         try:
-            save_model(self._model, self._path, metadata, self._parameters)
+            with self._callback.during("saving"):
+                save_model(self._model, self._path, metadata, self._parameters)
         except OSError as error:
             reason = error.strerror or error
             self._callback.warn(f"could not save the best evaluated model: {reason}")

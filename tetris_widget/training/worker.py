@@ -39,6 +39,8 @@ DEADLINE_SECONDS = 5.0
 GOODBYE_SECONDS = 2.0
 MAX_LOG_BYTES = 10_000_000
 LOG_CHECK_SECONDS = 5.0
+# Until the run gives signs of life itself, a thread does.
+BEAT_SECONDS = 0.25
 
 # Both must fit into one message (`ipc.MAX_MESSAGE_BYTES`); worker.log has the rest.
 MAX_SENTENCE = 400
@@ -65,6 +67,7 @@ class Worker:
         self._outbox: Outbox | None = None
         self._session: TrainingSession | None = None
         self._is_loaded = False
+        self._has_begun = threading.Event()
         self._lock = contextlib.ExitStack()
         self._log = _Log()
 
@@ -97,11 +100,21 @@ class Worker:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         signal.signal(signal.SIGTERM, self._on_sigterm)
-        for work in (self._watch_parent, self._read_commands, self._log.keep_small):
+        for work in (
+            self._beat,
+            self._watch_parent,
+            self._read_commands,
+            self._log.keep_small,
+        ):
             threading.Thread(target=work, name=work.__name__, daemon=True).start()
 
     def _on_sigterm(self, *_: Any) -> None:
         self._leave("the process was asked to end (SIGTERM)")
+
+    def _beat(self) -> None:
+        """Be alive while imports and compilers keep the main thread."""
+        while not self._has_begun.wait(BEAT_SECONDS):
+            self._metrics_queue.pulse.beat()
 
     def _watch_parent(self) -> None:
         parent = parent_process()
@@ -160,6 +173,7 @@ class Worker:
         try:
             self._lock.enter_context(run.lock())
             run.remove_leftovers()
+            run.sync()
         except (RunBusyError, OSError) as error:
             # It is another process's, or cannot be written: nothing of it is touched.
             return self._fail(error, None)
@@ -182,7 +196,9 @@ class Worker:
                 self._pause_event,
                 self._stop_event,
                 job.get("resume"),
+                self._metrics_queue.pulse,
             )
+            self._has_begun.set()
             outcome = self._session.train()
         except (Exception, KeyboardInterrupt, SystemExit) as error:
             return self._fail(error, run)
@@ -205,6 +221,8 @@ class Worker:
         return 1
 
     def _end(self, run: RunDirectory | None, outcome: str, reason: str | None) -> None:
+        self._has_begun.set()
+        self._metrics_queue.pulse.beat("ending")
         if run is not None:
             try:
                 run.write_state(outcome, reason=reason, **self._progress())

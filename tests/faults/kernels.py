@@ -1,0 +1,203 @@
+"""The notebook's kernel is interrupted, restarted, shut down or killed: a real one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import psutil
+from jupyter_client.manager import KernelManager
+
+from tests.faults.matrix import Measure, case, wait_for
+from tests.faults.toy import ToyManager
+from tetris_widget.panel import panel as panel_module
+from tetris_widget.panel.panel import TrainingPanel
+from tetris_widget.run_directory import RunDirectory
+
+GONE_SECONDS = 5.0
+SLOWER_SECONDS = 0.5
+# With the toy trainer, so that it takes no longer than needed.
+SHOW = """
+from tests.faults.toy import ToyManager
+import tetris_widget.panel.panel
+tetris_widget.panel.panel.TrainingManager = ToyManager
+from tetris_widget import TrainingConfig, TrainingPanel
+panel = TrainingPanel(TrainingConfig(total_timesteps=10**9, run_dir={home!r}))
+panel.start()
+import time
+while panel.status != "Training": time.sleep(0.01)
+"""
+
+
+class Notebook:
+    """A kernel and what it said."""
+
+    def __init__(self) -> None:
+        self.manager = KernelManager()
+        self.manager.start_kernel(
+            env={**os.environ, "PYTHONPATH": str(Path.cwd())}, cwd=str(Path.cwd())
+        )
+        self.client = self.manager.blocking_client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=60)
+
+    def execute(self, code: str) -> str:
+        """Run a cell; return what it printed."""
+        said: list[str] = []
+
+        def hear(message: dict[str, Any]) -> None:
+            if message["msg_type"] == "stream":
+                said.append(message["content"]["text"])
+
+        reply = self.client.execute_interactive(code, timeout=60, output_hook=hear)
+        assert reply["content"]["status"] == "ok", reply["content"]
+        return "".join(said)
+
+    def close(self) -> None:
+        self.client.stop_channels()
+        if self.manager.is_alive():
+            self.manager.shutdown_kernel(now=True)
+        self.manager.cleanup_resources()
+
+
+@contextmanager
+def notebook() -> Iterator[Notebook]:
+    made = Notebook()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def show(book: Notebook, home: Path) -> tuple[int, RunDirectory]:
+    """Train in a notebook; return the training process's id and the run."""
+    book.execute(SHOW.format(home=str(home)))
+    said = book.execute("print(panel._manager.process.pid, panel.run_dir)")
+    pid, _, run_dir = said.strip().partition(" ")
+    run = RunDirectory(run_dir)
+    wait_for(lambda: len(run.episodes()) > 100)
+    return int(pid), run
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; a zombie has not."""
+    return not psutil.pid_exists(pid)
+
+
+def end(book: Notebook, how: str) -> None:
+    if how == "restart":
+        book.manager.restart_kernel(now=False)
+    elif how == "shutdown":
+        book.manager.shutdown_kernel()
+    else:
+        assert book.manager.provisioner is not None
+        os.kill(book.manager.provisioner.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+
+
+def check_attached(run: RunDirectory) -> None:
+    """A panel in another kernel shows all of the run, and goes on with it."""
+    recorded = run.state()
+    ending = recorded["state"], recorded["reason"]
+    assert ending == ("stopped", "the notebook's kernel ended"), ending
+    # The toy's checkpoints are no zips.
+    problems = [text for text in run.verify() if ".zip" not in text]
+    assert not problems, problems
+    kept = len(run.episodes())
+    with (
+        mock.patch.object(panel_module, "TrainingManager", ToyManager),
+        TrainingPanel.attach(run.path) as panel,
+    ):
+        assert panel._history.episodes == kept
+        assert panel.status == "Stopped"
+        panel.resume()
+        wait_for(lambda: panel._history.episodes > kept)
+    numbers = run.episodes()["episode"].tolist()
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+@case("kernel: Interrupt", full=5, short=1)
+def interrupt(times: int, home: Path) -> list[Measure]:
+    done = Measure("interrupts", times, "")
+    with notebook() as book:
+        pid, run = show(book, home)
+        for _ in range(times):
+            asked = book.client.execute("import time; time.sleep(100)")
+            time.sleep(0.3)
+            book.manager.interrupt_kernel()
+            reply = book.client.get_shell_msg(timeout=10)
+            assert reply["parent_header"]["msg_id"] == asked
+            assert reply["content"]["ename"] == "KeyboardInterrupt"
+            assert book.execute("print(panel.status)").strip() == "Training"
+            before = len(run.episodes())
+            wait_for(lambda seen=before: len(run.episodes()) > seen)
+            assert psutil.pid_exists(pid)
+        done.add(times)
+    return [done]
+
+
+@case("kernel: Restart, Shutdown, SIGKILL", full=3, short=1)
+def ends_of_kernels(times: int, home: Path) -> list[Measure]:
+    gone = Measure("training process gone after", GONE_SECONDS)
+    for how in ("restart", "shutdown", "kill") * times:
+        with notebook() as book:
+            pid, run = show(book, home)
+            tree = [p.pid for p in psutil.Process(pid).children(recursive=True)]
+            began = time.monotonic()
+            end(book, how)
+            wait_for(lambda one=pid: is_gone(one))
+            gone.add(time.monotonic() - began)
+            assert all(map(is_gone, tree))
+            check_attached(run)
+    return [gone]
+
+
+@case("kernel: Shutdown, against a kernel that trains nothing", full=3)
+def slower_shutdown(times: int, home: Path) -> list[Measure]:
+    slower = Measure("slower by", SLOWER_SECONDS)
+    for _ in range(times):
+        seconds = []
+        for trains in (False, True):
+            with notebook() as book:
+                book.execute("import tetris_widget.panel.panel")
+                if trains:
+                    show(book, home)
+                began = time.monotonic()
+                end(book, "shutdown")
+                seconds.append(time.monotonic() - began)
+        slower.add(seconds[1] - seconds[0])
+    return [slower]
+
+
+@case("seconds that a cell keeps the kernel busy", full=60, short=3)
+def busy_kernel(times: int, home: Path) -> list[Measure]:
+    grown = Measure("memory +", 20, "MB")
+    slowed = Measure("training slower by", 0.2, "of its speed")
+    busy = f"import time; end = time.time() + {times}\nwhile time.time() < end: pass"
+    with notebook() as book:
+        pid, run = show(book, home)
+
+        def speed(seconds: float) -> float:
+            before, began = len(run.episodes()), time.monotonic()
+            time.sleep(seconds)
+            return (len(run.episodes()) - before) / (time.monotonic() - began)
+
+        kernel = int(book.execute("import os; print(os.getpid())"))
+        sizes = {one: psutil.Process(one).memory_info().rss for one in (pid, kernel)}
+        free = speed(2.0)
+        book.client.execute(busy)
+        while_busy = speed(times)
+        slowed.add(1 - while_busy / min(free, speed(2.0)))
+        for one, size in sizes.items():
+            grown.add((psutil.Process(one).memory_info().rss - size) / 1e6)
+        book.execute("panel.stop()")
+        book.execute("panel.wait(20)")
+        wait_for(lambda: run.state()["state"] == "stopped")
+        shown = int(book.execute("time.sleep(0.5); print(panel._history.episodes)"))
+        assert shown == len(run.episodes())
+    return [slowed, grown]

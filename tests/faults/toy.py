@@ -1,0 +1,201 @@
+"""A toy trainer in the real training process: everything but the learning, no torch.
+
+The real worker with its journal, lock, log and way out runs it; only `TrainingSession`
+is another one. It counts timesteps, finishes episodes, takes checkpoints, pauses, stops
+and goes on from a checkpoint exactly, in milliseconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import queue
+import signal
+import sys
+import time
+import types
+from pathlib import Path
+from typing import Any
+
+from tetris_widget.config import TrainingConfig
+from tetris_widget.ipc import Pulse
+from tetris_widget.manager import TrainingManager
+from tetris_widget.run_directory import RunDirectory, to_json, write_atomically
+
+# Timesteps of a rollout, and of an episode.
+ROLLOUT = 50
+EPISODE = 5
+# Seconds that a rollout takes; 0 is as fast as it goes.
+PACE = "TOY_PACE"
+# `hang`: native code that keeps Python's lock; `deaf`: and SIGTERM is ignored.
+FAULT = "TOY_FAULT"
+FAULTY_EPISODE = 200
+CHECKPOINT_SECONDS = 0.1
+
+
+class ToySession:
+    """Stands in for `training.session.TrainingSession`."""
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        run: RunDirectory,
+        messages: Any,
+        commands: Any,
+        pause: Any,
+        stop: Any,
+        resume: Any,
+        pulse: Pulse,
+    ) -> None:
+        self._config = config
+        self._run = run
+        self._messages = messages
+        self._commands = commands
+        self._pause = pause
+        self._stop = stop
+        self._pulse = pulse
+        self._word = config.seed or 1
+        self._episode = 0
+        self._best = 0
+        self._timesteps = 0
+        self._saved_at = 0.0
+        self._pace = float(os.environ.get(PACE, "0.005"))
+        if resume is not None:
+            self._go_on()
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        return {"timesteps": self._timesteps, "elapsed": self._timesteps / 1e4}
+
+    def train(self) -> str:
+        self._send_status("running")
+        self._save()
+        while not self._stop.is_set():
+            if self._timesteps >= self._config.total_timesteps:
+                self._save()
+                return "finished"
+            self._wait_while_paused()
+            self._carry_out_commands()
+            self._roll_out()
+            if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+                self._save()
+        self._save()
+        return "stopped"
+
+    def _roll_out(self) -> None:
+        self._pulse.beat("rollout")
+        for _ in range(ROLLOUT // EPISODE):
+            self._timesteps += EPISODE
+            self._end_episode()
+        values = {"train/loss": float(self._word % 100)}
+        fields = {"episodes": self._episode, "fps": 1e4, "watch_cost": None}
+        self._send("metrics", values=values, **fields)
+        self._pulse.beat("update")
+        time.sleep(self._pace)
+
+    def _end_episode(self) -> None:
+        self._episode += 1
+        if self._episode == FAULTY_EPISODE and os.environ.get(FAULT):
+            self._hang()
+        self._word = self._word * 48_271 % (2**31 - 1)
+        lines = self._word % 1_000
+        fields = {"episode": self._episode, "env": 0, "length": EPISODE}
+        self._send("episode", reward=float(lines), lines=lines, **fields)
+        if lines > self._best:
+            self._best = lines
+            text = f"new best: {lines} lines in one game"
+            best = {"best_lines": lines, "episode": self._episode}
+            write_atomically(self._run.path / "best" / "metadata.json", to_json(best))
+            self._send("info", kind="best", text=text, **best)
+
+    def _hang(self) -> None:
+        if os.environ[FAULT] == "deaf":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        ctypes.PyDLL(None).sleep(1_000)
+
+    def _wait_while_paused(self) -> None:
+        if self._pause.is_set():
+            return
+        self._send_status("paused")
+        self._save()
+        with self._pulse.during("paused"):
+            while not self._pause.wait(0.02) and not self._stop.is_set():
+                self._pulse.beat()
+                self._carry_out_commands()
+        if not self._stop.is_set():
+            self._send_status("running")
+
+    def _carry_out_commands(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._send("command", **self._commands.get_nowait())
+
+    def _save(self) -> None:
+        """Write all that it takes to go on exactly."""
+        state = {
+            "timesteps": self._timesteps,
+            "episode": self._episode,
+            "word": self._word,
+            "best": self._best,
+        }
+        with self._pulse.during("saving"), contextlib.suppress(OSError):
+            self._messages.sync()
+            path = self._run.checkpoint_file(self._timesteps)
+            write_atomically(path, to_json(state))
+        self._saved_at = time.monotonic()
+        for path in self._run.checkpoints()[3:]:
+            path.unlink()
+
+    def _go_on(self) -> None:
+        path = self._run.checkpoints()[0]
+        state = json.loads(path.read_text())
+        self._timesteps, self._episode = state["timesteps"], state["episode"]
+        self._word, self._best = state["word"], state["best"]
+        self._run.rewind(self._timesteps, self._episode)
+        self._send("resume", episode=self._episode, checkpoint=path.name, is_exact=True)
+
+    def _send_status(self, state: str) -> None:
+        self._send("status", state=state, reason=None, detail=None)
+
+    def _send(self, type_: str, **fields: Any) -> None:
+        self._messages.put({**fields, "type": type_, **self.progress})
+
+
+class NoProgress:
+    """Stands in for the table of metrics, which is SB3's, and SB3 loads torch."""
+
+    def __init__(self, path: Path) -> None:
+        """Nothing is opened."""
+
+    def write(self, *_: Any) -> None:
+        """Nothing is written."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def be_a_toy() -> None:
+    """Let this process's worker run the toy in place of the real session."""
+    session: Any = types.ModuleType("tetris_widget.training.session")
+    session.TrainingSession = ToySession
+    policies: Any = types.ModuleType("tetris_widget.training.policies")
+    policies.warm_up = lambda config: None
+    progress: Any = types.ModuleType("tetris_widget.training.progress")
+    progress.ProgressFile = NoProgress
+    for module in (session, policies, progress):
+        sys.modules[module.__name__] = module
+
+
+def toy_worker(*arguments: Any) -> None:
+    be_a_toy()
+    from tetris_widget.training.worker import run_worker
+
+    run_worker(*arguments)
+
+
+class ToyManager(TrainingManager):
+    """A manager of the toy trainer."""
+
+    _training_worker = staticmethod(toy_worker)
