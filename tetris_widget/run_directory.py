@@ -243,8 +243,22 @@ class RunDirectory:
         return sorted(path.stem for path in found)
 
     def config(self) -> TrainingConfig:
-        """Return the configuration that the run was started with."""
-        return TrainingConfig.from_file(self.config_file)
+        """Return the configuration that the run was started with.
+
+        Raises:
+            ConfigError: there is none, or it cannot be read; if another version made
+                the run, the message says so.
+        """
+        try:
+            return TrainingConfig.from_file(self.config_file)
+        except ConfigError as error:
+            made_with, own = self.state().get("versions", {}), versions()
+            made_by, here = made_with.get(PACKAGES[0]), own[PACKAGES[0]]
+            if made_by in (None, here):
+                raise
+            raise ConfigError(
+                f"{error}; tetris-widget {made_by} made this run, this is {here}"
+            ) from None
 
     def state(self) -> dict[str, Any]:
         """Return run.json, or an empty dict when there is none that can be read."""
