@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { align, decades, pad, reading, smooth, withGoal } from "./charts";
-import { clock, short, whole } from "./format";
+import { amount, clock, short, whole } from "./format";
 
 describe("smoothing", () => {
   it("of weight 0 changes nothing", () => {
@@ -110,6 +110,14 @@ describe("numbers", () => {
     [2_000_000, "2M"],
   ])("%d is %s on an axis", (value, text) => {
     expect(short(value)).toBe(text);
+  });
+
+  it.each([
+    [0, "0"],
+    [0.519, "0.519"],
+    [1283.7, "1,284"],
+  ])("a mean of %d lines is %s", (value, text) => {
+    expect(amount(value)).toBe(text);
   });
 
   it("are whole with separators", () => {

@@ -7,6 +7,11 @@ export function whole(value: number): string {
   return WHOLE.format(value);
 }
 
+/** A mean of lines: 0.52 → "0.52", 1283.7 → "1,284" */
+export function amount(value: number): string {
+  return value < 10 ? trim(value) : whole(value);
+}
+
 /** Seconds as "0:11" or "1:02:03". */
 export function clock(seconds: number): string {
   const s = Math.max(0, Math.floor(seconds));

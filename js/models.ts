@@ -4,7 +4,7 @@
 import { Board } from "./board";
 import { button, element, setText } from "./dom";
 import { partsOf } from "./files";
-import { short, whole } from "./format";
+import { amount, short, whole } from "./format";
 import type { Demo, Entry, Job, Library, Status } from "./protocol";
 
 const MAX_CHOSEN = 2;
@@ -43,7 +43,7 @@ export function sorted(entries: readonly Entry[], order: Order): Entry[] {
 /** "120 (80 to 200)" */
 export function linesText(entry: Entry): string {
   if (entry.mean_lines === null) return "–";
-  const mean = whole(entry.mean_lines);
+  const mean = amount(entry.mean_lines);
   if (entry.lower === null || entry.upper === null) return mean;
   return `${mean} (${short(entry.lower)} to ${short(entry.upper)})`;
 }

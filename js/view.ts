@@ -5,7 +5,7 @@ import { Board } from "./board";
 import { Chart, type ChartOptions, Zoom } from "./charts";
 import { Controls, LABELS, STARTABLE } from "./controls";
 import { element, setText } from "./dom";
-import { clock, short, whole } from "./format";
+import { amount, clock, short, whole } from "./format";
 import { Log } from "./log";
 import { Models } from "./models";
 import type { Command, Status } from "./protocol";
@@ -283,7 +283,7 @@ export class PanelView {
     const held = this.store.series.get("evaluation/lines");
     const [lo, hi, mean] = [held?.lo.at(-1), held?.hi.at(-1), held?.mean.at(-1)];
     if (lo === undefined || hi === undefined || mean === undefined) return "evaluation";
-    return `evaluation ${whole(mean)} (${whole(lo)} to ${whole(hi)})`;
+    return `evaluation ${amount(mean)} (${amount(lo)} to ${amount(hi)})`;
   }
 
   private drawHeader(status: Status, alive: boolean): void {
@@ -321,7 +321,7 @@ export class PanelView {
     setText(this.pieces, pieces);
     setText(this.best, status.best_lines === null ? "–" : whole(status.best_lines));
     const crowned = status.best_eval;
-    setText(this.bestMean, crowned ? whole(crowned.mean) : "–");
+    setText(this.bestMean, crowned ? amount(crowned.mean) : "–");
     const range = crowned ? `${short(crowned.lo)} to ${short(crowned.hi)}` : "";
     setText(this.bestRange, range);
   }
@@ -343,7 +343,7 @@ export class PanelView {
   }
 }
 
-const GONE = "The kernel was restarted: TrainingPanel.attach() goes on with this run";
+const GONE = "The kernel was restarted: use TrainingPanel.attach()";
 
 /** What is to be said of a status beside its one word. */
 export function detailOf(status: Status): string {

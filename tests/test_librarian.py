@@ -205,6 +205,39 @@ def test_a_killed_process_is_told_and_the_next_job_gets_another(
     wait_for(lambda: not psutil.pid_exists(pid))
 
 
+def test_a_process_with_nothing_to_do_ends_without_a_word(
+    librarian: Librarian,
+    told: Told,
+    library: ModelLibrary,
+    run: RunDirectory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    library.save("a", run, "last")
+    monkeypatch.setattr("tetris_widget.librarian.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("tetris_widget.librarian.IDLE_SECONDS", 0.2)
+    librarian.request({"do": "demo", "names": ["a"], "speed": 1.0})
+    wait_for(lambda: told.of_type("frame"))
+    assert librarian._process is not None
+    pid = librarian._process.pid
+    time.sleep(0.5)
+    assert psutil.pid_exists(pid)
+    librarian.request({"do": "end_demo"})
+    wait_for(lambda: not psutil.pid_exists(pid))
+    assert not [m for m in told.of_type("told") if m["level"] == "error"]
+    librarian.request({"do": "demo", "names": ["a"], "speed": 1.0})
+    wait_for(lambda: told.of_type("demo")[-1]["boards"])
+
+
+def test_a_model_that_must_be_trusted_is_not_shown(
+    librarian: Librarian, told: Told, library: ModelLibrary, tmp_path: Path
+) -> None:
+    foreign = tmp_path / "foreign.zip"
+    PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, device="cpu").save(foreign)
+    library.import_model(foreign, "f", trust=True)
+    librarian.request({"do": "demo", "names": ["f"], "speed": 1.0})
+    told.wait_for_text("load it by panel.library.load(name, trust=True) in Python")
+
+
 def test_it_loads_no_torch() -> None:
     code = (
         "import sys, tetris_widget.librarian; "

@@ -239,7 +239,8 @@ class TrainingConfig(BaseModel):
         """Read a JSON file of fields.
 
         Raises:
-            ConfigError: the file cannot be read, is not JSON, or is not a mapping.
+            ConfigError: the file cannot be read, is not JSON, is not a mapping, or has
+                fields that make no configuration.
         """
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -247,7 +248,10 @@ class TrainingConfig(BaseModel):
             raise ConfigError(f"{path}: {error}") from None
         if not isinstance(values, Mapping):
             raise ConfigError(f"{path}: expected a mapping of fields to values")
-        return cls(**values)
+        try:
+            return cls(**values)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
 
 
 def check_speed(speed: Any) -> float:

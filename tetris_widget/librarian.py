@@ -12,6 +12,7 @@ import multiprocessing
 import queue
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -25,6 +26,8 @@ OnMessage = Callable[[Message], None]
 # How often the directory is looked at for changes by others.
 LOOK_SECONDS = 1.0
 CLOSE_SECONDS = 3.0
+# A process that has nothing to do for so long ends, for the memory that it takes.
+IDLE_SECONDS = 60.0
 MAX_IMPORT_BYTES = 200_000_000
 
 
@@ -53,6 +56,9 @@ class Librarian:
         self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
         self._is_playing = False
+        # Jobs that the process has not answered yet, and when it last had one.
+        self._open_jobs = 0
+        self._used_at = 0.0
         self._thread = threading.Thread(
             target=self._work, name="librarian", daemon=True
         )
@@ -66,16 +72,7 @@ class Librarian:
         """End the process; jobs that are not done yet are dropped."""
         self._jobs.put(None)
         self._thread.join(CLOSE_SECONDS)
-        with self._lock:
-            process, connection = self._process, self._connection
-            self._process = self._connection = None
-        if process is None or connection is None:
-            return
-        with contextlib.suppress(OSError):  # it has ended already
-            connection.send({"do": "close"})
-        process.join(CLOSE_SECONDS)
-        if process.is_alive():
-            process.kill()
+        self._end_process()
 
     # On the librarian's thread
 
@@ -85,13 +82,14 @@ class Librarian:
             try:
                 job = self._jobs.get(timeout=LOOK_SECONDS)
             except queue.Empty:
+                self._end_idle_process()
                 continue
             if job is None:
                 return
             try:
                 self._do(job)
             except (ValueError, OSError) as error:
-                self._tell("error", str(error))
+                self._tell("error", str(error).replace("pass trust=True", _TRUST))
 
     def _look(self) -> None:
         """Tell of the list whenever the directory has changed."""
@@ -173,7 +171,28 @@ class Librarian:
             if self._process is None or not self._process.is_alive():
                 self._spawn()
             assert self._connection is not None
+            self._open_jobs += job["do"] in ("save", "import", "demo")
+            self._used_at = time.monotonic()
             self._connection.send(job)
+
+    def _end_idle_process(self) -> None:
+        with self._lock:
+            is_idle = not self._open_jobs and not self._is_playing
+            is_idle &= time.monotonic() - self._used_at > IDLE_SECONDS
+        if is_idle:
+            self._end_process()
+
+    def _end_process(self) -> None:
+        with self._lock:
+            process, connection = self._process, self._connection
+            self._process = self._connection = None
+        if process is None or connection is None:
+            return
+        with contextlib.suppress(OSError):  # it has ended already
+            connection.send({"do": "close"})
+        process.join(CLOSE_SECONDS)
+        if process.is_alive():
+            process.kill()
 
     def _spawn(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -186,6 +205,7 @@ class Librarian:
             daemon=True,
         )
         self._process.start()
+        self._open_jobs = 0
         there.close()
         threading.Thread(
             target=self._read, args=(here,), name="library-reader", daemon=True
@@ -198,6 +218,10 @@ class Librarian:
                 message = connection.recv()
             except (EOFError, OSError):
                 break
+            with self._lock:
+                is_answer = message["type"] in ("told", "demo")
+                self._open_jobs = max(0, self._open_jobs - is_answer)
+                self._used_at = time.monotonic()
             if message["type"] == "told":
                 self._tell(message["level"], message["text"])
             elif self._is_playing:
@@ -212,6 +236,9 @@ class Librarian:
             self._is_playing = False
             self._on_message({"type": "demo", "boards": []})
             self._tell("error", "the process that loads and shows models has ended")
+
+
+_TRUST = "load it by panel.library.load(name, trust=True) in Python"
 
 
 def _serve(connection: Connection, path: str) -> None:

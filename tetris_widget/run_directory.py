@@ -276,7 +276,8 @@ class RunDirectory:
         """Return the configuration that the run was started with.
 
         Raises:
-            ConfigError: it cannot be read, or is of a newer version of this package.
+            ConfigError: there is none, it cannot be read, or it is of a newer format;
+                if another version made the run, the message says so.
         """
         found = self.state().get("format")
         if isinstance(found, int) and found > FORMAT:
@@ -284,7 +285,16 @@ class RunDirectory:
                 f"{self.path} is of version {found}; allowed: up to {FORMAT}; a newer "
                 "tetris-widget reads it"
             )
-        return TrainingConfig.from_file(self.config_file)
+        try:
+            return TrainingConfig.from_file(self.config_file)
+        except ConfigError as error:
+            made_with, own = self.state().get("versions", {}), versions()
+            made_by, here = made_with.get(PACKAGES[0]), own[PACKAGES[0]]
+            if made_by in (None, here):
+                raise
+            raise ConfigError(
+                f"{error}; tetris-widget {made_by} made this run, this is {here}"
+            ) from None
 
     def state(self) -> dict[str, Any]:
         """Return run.json, or an empty dict when there is none that can be read."""

@@ -95,6 +95,8 @@ class Stage:
             getattr(self, f"_on_{job['do']}")(job)
         except (ValueError, OSError) as error:
             self._tell("error", str(error))
+        except Exception as error:  # nobody else would hear of it
+            self._tell("error", f"{type(error).__name__}: {error}")
 
     def _on_save(self, job: Mapping[str, Any]) -> None:
         name = job["name"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -15,7 +16,7 @@ import pytest
 
 from tetris_widget import TrainingConfig, TrainingPanel
 from tetris_widget.config import ConfigError
-from tetris_widget.run_directory import RunBusyError
+from tetris_widget.run_directory import RunBusyError, RunDirectory
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -163,6 +164,38 @@ def test_attaching_without_a_name_takes_the_latest_run(
     wait_for(lambda: panel.status == "Finished")
     latest = panels.enter_context(TrainingPanel.attach())
     assert latest.run_dir == panel.run_dir
+
+
+def test_a_run_of_another_version_says_so(
+    panels: ExitStack, config: TrainingConfig
+) -> None:
+    run = RunDirectory.create(config)
+    fields = {**config.to_dict(), "gravity": 9.81}
+    run.config_file.write_text(json.dumps(fields))
+    with pytest.raises(ConfigError, match=r"config\.json: gravity: no such field"):
+        TrainingPanel.attach(run.path)
+    run.write_state("stopped", versions={"tetris-widget": "99.0"})
+    with pytest.raises(ConfigError, match=r"tetris-widget 99\.0 made this run"):
+        TrainingPanel.attach(run.path)
+
+
+def test_a_run_with_another_games_config_loses_nothing(
+    panels: ExitStack, config: TrainingConfig
+) -> None:
+    first = panels.enter_context(TrainingPanel(config.replace(total_timesteps=2_048)))
+    first.start()
+    wait_for(lambda: first.status == "Finished")
+    run = first._need_run()
+    files = {path: path.read_bytes() for path in run.path.rglob("*.zip")}
+    other = {**run.config().to_dict(), "rows": 12}
+    run.config_file.write_text(json.dumps(other))
+    second = panels.enter_context(TrainingPanel.attach(run.path))
+    assert second._status()["episodes"] == first._status()["episodes"]
+    second.resume()
+    wait_for(lambda: second.status == "Failed")
+    assert "the checkpoint doesn't fit this run" in second._status()["reason"]
+    assert {path: path.read_bytes() for path in run.path.rglob("*.zip")} == files
+    assert len(run.episodes()) == first._status()["episodes"]
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:

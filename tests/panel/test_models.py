@@ -13,6 +13,7 @@ import pytest
 from tests.panel.test_attach import SMALL
 from tetris_widget import TrainingConfig, TrainingPanel
 from tetris_widget.panel.panel import NoModelError
+from tetris_widget.panel.shelf import Shelf
 from tetris_widget.panel.widget import (
     MAX_PART_BYTES,
     BadMessageError,
@@ -253,3 +254,22 @@ def test_the_best_model_and_the_goal_are_told_and_a_finished_run_goes_on(
     wait_for(lambda: again.status == "Training")
     assert again.config.target_lines is None
     wait_for(lambda: again._status()["timesteps"] > status["timesteps"])
+
+
+def test_the_list_is_sent_however_early_it_is_read(
+    panels: ExitStack,
+    config: TrainingConfig,
+    sent: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    changed = Shelf.__init__
+
+    def at_once(self: Any, library: Any, on_change: Any, send_file: Any) -> None:
+        changed(self, library, on_change, send_file)
+        on_change(False)
+
+    monkeypatch.setattr(Shelf, "__init__", at_once)
+    panel = panels.enter_context(TrainingPanel(config))
+    panel.widget._handle(None, {"type": "sync", "since": 0}, [])
+    (update, *_) = [m for m in sent if m["type"] == "update" and m["sync"]]
+    assert update["library"] is not None

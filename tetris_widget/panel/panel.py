@@ -103,8 +103,8 @@ class TrainingPanel:
         self.widget = TrainingWidget(
             self._on_command, self._on_sync, self._refuse, config=self.config.to_dict()
         )
-        self._shelf = Shelf(self.library, self._on_shelf_change, self._send_file)
         self._shelf_seq = 0
+        self._shelf = Shelf(self.library, self._on_shelf_change, self._send_file)
         self._update_snapshot()
         self._pump = threading.Thread(
             target=_pump, args=(self,), name="panel-pump", daemon=True
