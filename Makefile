@@ -1,13 +1,14 @@
 # make lab    set up, and open the quickstart in JupyterLab
 # make test   set up, and run every check and test
 # make bench  measure what the README's table says
+# make bench-learner  measure how good each preset gets, and how soon: two hours
 
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 PIP := $(BIN)/pip install --quiet -c constraints.txt
 
-.PHONY: lab test test-slow bench lint fresh screenshots
+.PHONY: lab test test-slow bench bench-learner lint fresh screenshots
 
 lab: $(VENV)/.lab
 	$(BIN)/tetris-widget lab
@@ -25,6 +26,9 @@ bench: $(VENV)/.chromium
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.guideline
 	$(BIN)/python -m benchmarks.browser
+
+bench-learner: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.learner
 
 lint: $(VENV)/.dev node_modules/.installed
 	$(BIN)/ruff format --check .
