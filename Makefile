@@ -2,13 +2,14 @@
 # make test   set up, and run every check and test
 # make bench  measure what the README's table says
 # make faults break a run in every way we know, and print what held (half an hour)
+# make bench-learner  measure how good each preset gets, and how soon: two hours
 
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 PIP := $(BIN)/pip install --quiet -c constraints.txt
 
-.PHONY: lab test test-slow bench faults lint fresh screenshots
+.PHONY: lab test test-slow bench bench-learner faults lint fresh screenshots
 
 lab: $(VENV)/.lab
 	$(BIN)/tetris-widget lab
@@ -29,6 +30,9 @@ bench: $(VENV)/.chromium
 
 faults: $(VENV)/.dev
 	$(BIN)/python -m tests.faults
+
+bench-learner: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.learner
 
 lint: $(VENV)/.dev node_modules/.installed
 	$(BIN)/ruff format --check .

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tetris_widget.config import (
+    PRESETS,
     ConfigError,
     TrainingConfig,
     check_speed,
@@ -35,12 +36,22 @@ def test_the_default_is_valid_and_goes_through_json() -> None:
         ({"learning_rate": float("nan")}, "learning_rate: nan is refused"),
         ({"gamma": float("inf")}, "gamma: inf is refused"),
         ({"learning_rate": 0}, "above 0 to 1"),
-        ({"batch_size": 1000}, "batch_size: 1000 does not divide .* nearest is 1024"),
+        (
+            {"n_envs": 64, "batch_size": 1000},
+            "batch_size: 1000 does not divide .* nearest is 1024",
+        ),
         ({"policy": "cnn"}, "policy: 'cnn' does not fit .* allowed: linear, mlp"),
         (
             {"observation": "board"},
-            "policy: 'linear' does not fit .* allowed: mlp, cnn",
+            "policy: 'linear' does not fit .* allowed: mlp, cnn, patterns",
         ),
+        (
+            {"observation": "board", "policy": "patterns", "algorithm": "dqn"},
+            "policy: 'patterns' does not fit algorithm='dqn'; allowed with it: ppo",
+        ),
+        ({"reward": {"score": 1}}, "reward: .* finite numbers by name, of lines, su"),
+        ({"reward": {"lines": float("nan")}}, "reward: .*is refused"),
+        ({"learning_rate_halving": 0}, "learning_rate_halving: 0 is refused"),
         ({"algorithm": "sac"}, "algorithm: 'sac' is refused; allowed: 'ppo'"),
         ({"max_pieces": 0}, "max_pieces: 0 is refused.* or None"),
         ({"algorithm": "dqn", "buffer_size": 5}, "buffer_size: 5 is smaller"),
@@ -112,3 +123,25 @@ def test_what_a_speed_means() -> None:
     assert moves_per_second(1.0) == pytest.approx(60)
     assert step_delay(1.0) == 0.0
     assert step_delay(0.1) == pytest.approx(0.09)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_a_configuration_that_can_be_changed(name: str) -> None:
+    config = TrainingConfig.preset(name, rows=10, seed=7)
+    assert (config.rows, config.seed) == (10, 7)
+    for field, value in PRESETS[name].fields.items():
+        assert getattr(config, field) == value
+    assert TrainingConfig.preset(name, **config.to_dict()) == config
+
+
+def test_the_default_is_a_preset() -> None:
+    assert TrainingConfig.preset("instant") == TrainingConfig()
+
+
+def test_an_unknown_preset_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match="preset: 'instand' is none; did you mean"):
+        TrainingConfig.preset("instand")
+    with pytest.raises(ConfigError, match="preset: 'zzz' is none; allowed: instant, "):
+        TrainingConfig.preset("zzz")
+    with pytest.raises(ConfigError, match="rows: 1 is refused"):
+        TrainingConfig.preset("instant", rows=1)

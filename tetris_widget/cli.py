@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tetris_widget.config import ConfigError, TrainingConfig
+from tetris_widget.config import PRESETS, ConfigError, TrainingConfig
 from tetris_widget.manager import TrainingManager
 from tetris_widget.run_directory import RunDirectory
 
@@ -31,11 +31,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command == "lab":
             return _lab(options.directory)
-        values = _values(options.config, options.set)
+        changes = values(options.config, options.set)
         if options.resume is None:
-            return _train(TrainingConfig(**values))
+            if options.preset is not None:
+                return _train(TrainingConfig.preset(options.preset, **changes))
+            return _train(TrainingConfig(**changes))
         run = RunDirectory(options.resume)
-        return _train(run.config().for_resuming(values), run)
+        return _train(run.config().for_resuming(changes), run)
     except (ConfigError, FileNotFoundError) as error:
         print(f"tetris-widget: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -45,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tetris-widget")
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train in the terminal")
-    train.add_argument("--config", metavar="FILE", help="a JSON file of fields")
+    base = train.add_mutually_exclusive_group()
+    base.add_argument("--config", metavar="FILE", help="a JSON file of fields")
+    base.add_argument("--preset", help=f"a kind of learner: {', '.join(PRESETS)}")
     train.add_argument(
         "--set",
         metavar="KEY=VALUE",
@@ -64,14 +68,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _values(path: str | None, settings: list[str]) -> dict[str, Any]:
-    values = TrainingConfig.from_file(path).to_dict() if path else {}
+def values(path: str | None, settings: list[str]) -> dict[str, Any]:
+    """Return the fields of a file, or none, changed by texts of the form key=value.
+
+    Raises:
+        ConfigError: the file makes no configuration, or a text has another form.
+    """
+    found = TrainingConfig.from_file(path).to_dict() if path else {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
             raise ConfigError(f"--set {setting}: expected key=value")
-        values[key] = _value(text)
-    return values
+        found[key] = _value(text)
+    return found
 
 
 def _value(text: str) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,14 +25,16 @@ from pydantic import (
 
 Algorithm = Literal["ppo", "maskable_ppo", "dqn", "a2c"]
 Observation = Literal["afterstates", "board"]
-Policy = Literal["linear", "mlp", "cnn"]
+Policy = Literal["linear", "mlp", "cnn", "patterns"]
 Randomizer = Literal["bag", "uniform"]
 View = Literal["headless", "watch", "step"]
 
 POLICIES_BY_OBSERVATION: dict[str, tuple[str, ...]] = {
     "afterstates": ("linear", "mlp"),
-    "board": ("mlp", "cnn"),
+    "board": ("mlp", "cnn", "patterns"),
 }
+# What a reward can be a weighted sum of.
+REWARD_TERMS = ("lines", "survival")
 MIN_SPEED, MAX_SPEED = 0.1, 1.0
 # What may be another when a run is resumed; all else made the run what it is.
 CHANGEABLE_ON_RESUME = (
@@ -80,13 +83,20 @@ class TrainingConfig(BaseModel):
         description="training games are truncated after so many pieces; None: never",
     )
     observation: Observation = Field("afterstates", title="Observation")
+    reward: dict[str, float] = Field(
+        {"survival": 0.4},
+        title="Reward",
+        description="weights of lines, and of survival: 1 for every piece placed, "
+        "which says what lines say in the end, without the noise of when they come",
+    )
 
     # The learner
     algorithm: Algorithm = Field("ppo", title="Algorithm")
     policy: Policy = Field(
         "linear",
         title="Policy",
-        description="linear or mlp scorer of afterstates; mlp or cnn on the board",
+        description="linear or mlp scorer of afterstates; mlp or cnn on the board, or "
+        "the patterns on the boards that placements lead to",
     )
     initial_model: str | None = Field(
         None,
@@ -105,16 +115,23 @@ class TrainingConfig(BaseModel):
         title="Goal: lines per game",
         description="the run has finished once an evaluation's mean is that high",
     )
-    n_envs: int = Field(64, ge=1, le=16_384, title="Games at once")
+    n_envs: int = Field(128, ge=1, le=16_384, title="Games at once")
     n_steps: int = Field(16, ge=1, le=65_536, title="Steps per game and rollout")
-    batch_size: int = Field(1024, ge=1, le=16_777_216, title="Batch size")
+    batch_size: int = Field(2048, ge=1, le=16_777_216, title="Batch size")
     n_epochs: int = Field(2, ge=1, le=100, title="Epochs per rollout")
-    learning_rate: float = Field(1e-2, gt=0, le=1, title="Learning rate")
-    gamma: float = Field(0.98, ge=0, le=1, title="Discount γ")
-    gae_lambda: float = Field(0.9, ge=0, le=1, title="GAE λ")
+    learning_rate: float = Field(0.03, gt=0, le=1, title="Learning rate")
+    learning_rate_halving: int | None = Field(
+        300_000,
+        ge=1,
+        le=100_000_000_000,
+        title="Timesteps that halve the learning rate",
+        description="the rate is divided by 1 + timesteps / this; None: it stays",
+    )
+    gamma: float = Field(0.99, ge=0, le=1, title="Discount γ")
+    gae_lambda: float = Field(0.95, ge=0, le=1, title="GAE λ")
     clip_range: float = Field(0.2, gt=0, le=1, title="Clip range")
     ent_coef: float = Field(0.0, ge=0, le=10, title="Entropy coefficient")
-    vf_coef: float = Field(0.5, ge=0, le=10, title="Value coefficient")
+    vf_coef: float = Field(0.05, ge=0, le=10, title="Value coefficient")
     buffer_size: int = Field(100_000, ge=1, le=10_000_000, title="Replay buffer (dqn)")
     seed: int | None = Field(
         0, ge=0, le=2**32 - 1, title="Seed", description="None: a new one each time"
@@ -165,6 +182,13 @@ class TrainingConfig(BaseModel):
             raise ValueError("a truth value is not allowed here")
         return value
 
+    @field_validator("reward")
+    @classmethod
+    def _known_terms(cls, value: dict[str, float]) -> dict[str, float]:
+        if not value or set(value) - set(REWARD_TERMS):
+            raise ValueError("unknown terms")
+        return value
+
     @model_validator(mode="after")
     def _fields_fit_each_other(self) -> TrainingConfig:
         allowed = POLICIES_BY_OBSERVATION[self.observation]
@@ -172,6 +196,11 @@ class TrainingConfig(BaseModel):
             raise ValueError(
                 f"policy: {self.policy!r} does not fit observation="
                 f"{self.observation!r}; allowed: {', '.join(allowed)}"
+            )
+        if self.policy == "patterns" and self.algorithm not in ("ppo", "a2c"):
+            raise ValueError(
+                f"policy: 'patterns' does not fit algorithm={self.algorithm!r}; "
+                "allowed with it: ppo, a2c"
             )
         if self.algorithm in ("ppo", "maskable_ppo"):
             rollout = self.n_envs * self.n_steps
@@ -235,6 +264,21 @@ class TrainingConfig(BaseModel):
         return changed
 
     @classmethod
+    def preset(cls, name: str, **changes: Any) -> TrainingConfig:
+        """Return one of `PRESETS`, with some fields changed.
+
+        Raises:
+            ConfigError: there is no such preset (the nearest right name is offered),
+                or the changed fields cannot be run.
+        """
+        if name not in PRESETS:
+            near = difflib.get_close_matches(str(name), PRESETS, n=1, cutoff=0.5)
+            allowed = ", ".join(PRESETS)
+            hint = f"did you mean {near[0]!r}?" if near else f"allowed: {allowed}"
+            raise ConfigError(f"preset: {_short(name)} is none; {hint}")
+        return cls(**{**PRESETS[name].fields, **changes})
+
+    @classmethod
     def from_file(cls, path: str | Path) -> TrainingConfig:
         """Read a JSON file of fields.
 
@@ -252,6 +296,48 @@ class TrainingConfig(BaseModel):
             return cls(**values)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A kind of learner by name.
+
+    Attributes:
+        description: what it is, what its curve looks like, and how long that takes.
+        fields: of TrainingConfig, where they are not the default.
+    """
+
+    description: str
+    fields: Mapping[str, Any]
+
+
+PRESETS: dict[str, Preset] = {
+    "instant": Preset(
+        "a weighted sum of thirteen features of the board after each placement, by PPO",
+        {},
+    ),
+    "deep": Preset(
+        "the same features through a hidden layer beside the sum",
+        {"policy": "mlp"},
+    ),
+    "board": Preset(
+        "no features: the cells of the board after each placement, window by window",
+        {"observation": "board", "policy": "patterns"},
+    ),
+    "classic": Preset(
+        "deep Q-learning on features, as tutorials teach it",
+        {
+            "algorithm": "dqn",
+            "policy": "mlp",
+            "reward": {"lines": 1.0},
+            "n_envs": 16,
+            "batch_size": 512,
+            "buffer_size": 20_000,
+            "learning_rate": 1e-3,
+            "learning_rate_halving": None,
+        },
+    ),
+}
 
 
 def check_speed(speed: Any) -> float:
@@ -312,6 +398,8 @@ def _allowed(name: str) -> str:
 def _allowed_kind(kind: dict[str, Any]) -> str:
     if "enum" in kind:
         return ", ".join(map(repr, kind["enum"]))
+    if kind["type"] == "object":
+        return f"finite numbers by name, of {', '.join(REWARD_TERMS)}"
     if kind["type"] == "null":
         return "None"
     if kind["type"] == "string":

@@ -47,7 +47,7 @@ CHECKPOINT_NAME = "checkpoint.json"
 MAX_NOTES = 10_000
 # Deleted models that can still be brought back.
 KEPT_DELETED = 10
-# A model that nobody has evaluated plays the games of every contest, for so long.
+# A model that nobody has evaluated plays an evaluation's games, for so long.
 EVALUATION_SECONDS = 10.0
 # A replay buffer of this size holds the model that is made anew: it is never filled.
 SMALL_BUFFER = 1_000
@@ -388,7 +388,6 @@ def _evaluate(model: BaseAlgorithm, config: TrainingConfig) -> dict[str, Any]:
 
     evaluator = Evaluator(config)
     evaluator.begin(model)
-    evaluator.begin_contest()
     result = evaluator.advance(EVALUATION_SECONDS)
     if result is None:
         return {}

@@ -282,3 +282,30 @@ def test_board_observations_tell_the_board_and_the_piece() -> None:
             frame = infos[0]["frame"]
             last = infos[0]["terminal_observation"]
             assert np.array_equal(last[0], frame["board"] > 0)
+
+
+def test_the_reward_for_survival_is_the_same_for_every_piece_placed() -> None:
+    reward = {"survival": 0.5, "lines": 2.0}
+    env = TetrisVecEnv(4, rows=6, columns=5, reward=reward, seed=0)
+    env.reset()
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        masks = env.action_masks()
+        actions = (rng.random((4, 20)) * masks).argmax(1)
+        _, rewards, _, infos = env.step(actions)
+        expected = [0.5 + 2.0 * info["lines_cleared"] for info in infos]
+        assert rewards.tolist() == pytest.approx(expected)
+    with pytest.raises(ValueError, match="reward: 'score'; allowed: lines, survival"):
+        TetrisVecEnv(1, reward={"score": 1.0})
+
+
+def test_a_piece_that_does_not_fit_earns_nothing() -> None:
+    env = TetrisVecEnv(1, rows=4, columns=4, reward={"survival": 1.0}, seed=0)
+    env.reset()
+    for _ in range(1_000):
+        _, rewards, dones, _ = env.step(np.zeros(1, np.int64))
+        if dones[0] and env.games.moves[0, 2] < 0:
+            assert rewards[0] == 0.0
+            return
+        assert rewards[0] == 1.0
+    raise AssertionError("no piece was ever refused")

@@ -42,6 +42,12 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "a2c": {},
     # Its replay buffer is full before the stop, its first targets are updated after it.
     "dqn": {"buffer_size": 1_040, "batch_size": 16},
+    "ppo by a network": {"algorithm": "ppo", "policy": "mlp"},
+    "ppo by patterns": {
+        "algorithm": "ppo",
+        "observation": "board",
+        "policy": "patterns",
+    },
     "ppo on the board": {"algorithm": "ppo", "observation": "board", "policy": "mlp"},
     "dqn on the board": {
         "algorithm": "dqn",

@@ -35,7 +35,7 @@ def test_the_mean_is_the_plain_one_when_every_game_ends() -> None:
     evaluator.begin(model)
     result = run(evaluator)
     assert result.finished == result.games == 10
-    assert result.mean_lines == evaluator._games.lines.mean()
+    assert result.mean_lines == evaluator._table.games.lines.mean()
     assert not result.capped
 
 

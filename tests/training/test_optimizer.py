@@ -1,4 +1,4 @@
-"""Adam: torch's own to the last bit, without the compiler that torch's loads."""
+"""How weights move: torch's own Adam, a decaying rate, an average."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tetris_widget.training.optimizer import Adam
+from tetris_widget.training.optimizer import Adam, DecayingRate, ParameterAverage
 
 WITHOUT_THE_COMPILER = """
 import sys, torch
@@ -76,3 +76,24 @@ def test_a_step_runs_the_hooks_and_returns_what_the_closure_returns() -> None:
 
 def test_it_does_not_load_the_compiler() -> None:
     subprocess.run([sys.executable, "-c", WITHOUT_THE_COMPILER], check=True)
+
+
+def test_a_decaying_rate_halves_and_does_not_ask_how_long_the_run_is() -> None:
+    for total in (1_000, 100_000):
+        rate = DecayingRate(0.01, 500, total)
+        for timesteps, factor in ((0, 1.0), (500, 1 / 2), (1_000, 1 / 3)):
+            assert rate(1.0 - timesteps / total) == pytest.approx(0.01 * factor)
+
+
+def test_an_average_is_near_the_latest_and_steadier() -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(1, 1000, bias=False)
+    average = ParameterAverage()
+    for timesteps in range(1, 1_001):
+        layer.weight.data.normal_().add_(timesteps / 1_000)
+        average.add(layer, timesteps)
+    found = average.state()["weight"]
+    assert 0.7 < found.mean() < 0.9  # where it was about a fifth of the run ago
+    assert found.std() < 0.1
+    found.zero_()
+    assert average.state()["weight"].abs().sum() > 0

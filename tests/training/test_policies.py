@@ -105,7 +105,7 @@ def test_afterstate_policies_only_choose_legal_placements(algorithm: str) -> Non
 
 def test_the_linear_weights_play_what_the_policy_plays() -> None:
     _, model, env = make()
-    weights = linear_weights(model)
+    weights = linear_weights(model.policy)
     assert weights is not None
     observations = env.reset()
     scores = observations[:, :-1, :-1] @ weights
@@ -119,7 +119,7 @@ def test_the_same_seed_learns_the_same() -> None:
     for _ in range(2):
         _, model, _ = make(seed=3)
         model.learn(256)
-        results.append(linear_weights(model))
+        results.append(linear_weights(model.policy))
     assert np.array_equal(results[0], results[1])
 
 

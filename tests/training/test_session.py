@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,68 +14,88 @@ from tests.training.runs import SMALL, Run, new_run, resumed
 from tests.training.test_checkpoint import assert_equal_parameters
 from tetris_widget.config import TrainingConfig
 from tetris_widget.run_directory import read_metadata
+from tetris_widget.training import session
 from tetris_widget.training.best import save_model
 from tetris_widget.training.checkpoint import copy_parameters
-from tetris_widget.training.evaluation import CONTEST_OFFSET, Evaluator
+from tetris_widget.training.contest import CONFIRMING_GAMES, Arm
+from tetris_widget.training.evaluation import Player
 
 pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    # Whole evaluations in a slice, one after the other.
-    module = "tetris_widget.training.session"
-    monkeypatch.setattr(f"{module}.EVALUATION_SPACING_SECONDS", 0.0)
-    monkeypatch.setattr(f"{module}.EVALUATION_SLICE_SECONDS", 60.0)
-    monkeypatch.setattr(f"{module}.ADVANCE_SECONDS", 1e9)
+    # Whole evaluations in a slice, one after the other; the contest between them.
+    monkeypatch.setattr(session, "EVALUATION_SPACING_SECONDS", 0.0)
+    monkeypatch.setattr(session, "EVALUATION_SLICE_SECONDS", 0.2)
+    monkeypatch.setattr(session, "ADVANCE_SECONDS", 1e9)
+    monkeypatch.setattr(session, "OFFER_SPACING_SECONDS", 0.0)
+    monkeypatch.setattr(session, "has_second_core", lambda: False)
+    monkeypatch.setattr("tetris_widget.training.callback.BACKGROUND_SECONDS", 0.0)
     options: dict[str, Any] = {"seed": 5, "total_timesteps": 3_000, "n_steps": 64}
     return new_run(TrainingConfig(**{**SMALL, **options}, run_dir=str(tmp_path)))
 
 
-def contest(run: Run, path: Path) -> Any:
-    """Play the games of every contest with a saved model."""
+def replay(run: Run, path: Path, metadata: dict[str, Any]) -> Any:
+    """Play, with a saved model, the games that confirmed it."""
     model = run.session._model
-    kept = copy_parameters(model.get_parameters())
-    model.set_parameters(PPO.load(path, device="cpu").get_parameters())
-    evaluator = Evaluator(run.session._config)
-    evaluator.begin(model)
-    evaluator.begin_contest()
-    result = evaluator.advance(60)
-    model.set_parameters(kept)
-    return result
+    parameters = PPO.load(path, device="cpu").get_parameters()
+    config = run.session._config
+    arm = Arm(Player(model, parameters), config, metadata["seed"])
+    while arm.decisions < metadata["pieces"]:
+        arm.play()
+    return arm.summarise()
 
 
-def test_the_best_evaluated_model_is_what_its_metadata_say(run: Run) -> None:
-    run.train()
+def test_the_best_model_is_what_its_metadata_say(run: Run) -> None:
+    run.train(stop_at=1_500)
     path = run.run.best_evaluated_model_file
     inside = read_metadata(path)
     assert inside is not None
     beside = json.loads((path.parent / "metadata.json").read_text())
     assert inside == {k: v for k, v in beside.items() if k != "sha256"}
     assert inside["lower"] <= inside["mean_lines"] <= inside["upper"]
-    assert inside["seed"] == 5 + CONTEST_OFFSET
-    assert 0 < inside["timesteps"] <= 3_072
+    assert inside["finished"] >= CONFIRMING_GAMES
+    assert 0 < inside["timesteps"] <= 1_600
     told = [m for m in run.messages.of_type("info") if m["kind"] == "best_eval"]
     assert told[-1]["mean_lines"] == inside["mean_lines"]
-    means = [message["mean_lines"] for message in told]
-    assert means == sorted(set(means))
-    again = contest(run, path)
+    assert told[-1]["games"] == inside["games"]
+    again = replay(run, path, inside)
     assert again.mean_lines == inside["mean_lines"]
-    assert again.games == inside["games"] == SMALL["evaluation_games"]
+    assert again.games == inside["games"]
 
 
-def test_the_policy_of_the_evaluation_is_saved_not_the_one_of_now(run: Run) -> None:
-    evaluation = run.session._evaluation
+def test_the_policy_that_played_is_saved_not_the_one_of_now(run: Run) -> None:
+    contest = run.session._contest
     model = run.session._model
-    evaluated = copy_parameters(model.get_parameters())
-    evaluation.tick()
-    evaluation._best = -1.0  # whatever it did, it is a candidate
-    evaluation._is_contest = True
+    played = copy_parameters(model.get_parameters())
+    contest.tick(0.0)
     for parameter in model.policy.parameters():
         parameter.data.add_(1.0)
-    evaluation.tick()
+    while not run.run.best_evaluated_model_file.exists():
+        contest.work(0.2)
+        contest.tick(0.0)
     saved = PPO.load(run.run.best_evaluated_model_file, device="cpu")
-    assert_equal_parameters(saved.get_parameters(), evaluated)
+    assert_equal_parameters(saved.get_parameters(), played)
+
+
+def test_a_candidate_may_be_the_average_of_the_latest_policies(run: Run) -> None:
+    contest = run.session._contest
+    model: Any = run.session._model
+    offered: list[Any] = []
+    contest._contest.offer = lambda player, candidate: offered.append(candidate)  # type: ignore[method-assign]
+    for timesteps in (100, 200):
+        model.num_timesteps = timesteps
+        model.policy.net.scorer.layers.weight.data.fill_(timesteps)
+        contest.tick(float(timesteps))
+    (now, _), (average, timesteps) = offered
+    weights = [
+        parameters["policy"]["net.scorer.layers.weight"][0, 0].item()
+        for parameters in (now, average)
+    ]
+    assert weights[0] == 100
+    assert 100 < weights[1] <= 200
+    assert timesteps == 200
 
 
 def test_it_never_falls_under_the_best_that_is_there(run: Run) -> None:
@@ -82,7 +103,7 @@ def test_it_never_falls_under_the_best_that_is_there(run: Run) -> None:
     save_model(run.session._model, path, {"mean_lines": 1e9})
     before = path.read_bytes()
     resumed_run = Run(run.session._config, run.run)
-    resumed_run.train()
+    resumed_run.train(stop_at=500)
     assert path.read_bytes() == before
 
 
@@ -92,12 +113,10 @@ def test_a_run_ends_when_it_has_reached_its_goal(tmp_path: Path) -> None:
     assert run.train() == "finished"
     assert run.session.goal == "reached 0.5 lines per game"
     assert run.session.progress["timesteps"] < 1_000_000
-    # Whoever reached it is crowned first, if that is the best.
+    # Whoever reached it plays for the crown first.
     told = run.messages.of_type("evaluation")[-1]
     assert told["mean_lines"] >= 0.5
-    crowned = read_metadata(run.run.best_evaluated_model_file)
-    assert crowned is not None
-    assert crowned["timesteps"] == told["timesteps"]
+    assert run.run.best_evaluated_model_file.exists()
     # Without the goal it goes on.
     more = run.session.progress["timesteps"] + 1_000
     again = resumed(run.run.path, target_lines=None, total_timesteps=more)
@@ -129,16 +148,20 @@ def test_a_run_begins_with_the_model_of_another(run: Run, tmp_path: Path) -> Non
         new_run(other.replace(initial_model=str(tmp_path / "gone.zip")))
 
 
-def test_what_plays_for_the_crown_is_no_evaluation(run: Run) -> None:
-    evaluation = run.session._evaluation
-    first = evaluation.get_state()["seed"]
+def test_a_contest_on_a_core_of_its_own_ends_with_the_run(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "has_second_core", lambda: True)
+    before = threading.active_count()
     run.train()
-    begun = (evaluation.get_state()["seed"] - first) // SMALL["evaluation_games"]
-    assert [m for m in run.messages.of_type("info") if m["kind"] == "best_eval"]
-    assert begun - 1 <= len(run.messages.of_type("evaluation")) <= begun
+    assert run.session._contest.has_own_core
+    assert threading.active_count() == before
 
 
-def test_evaluations_go_on_with_new_games_after_a_resume(run: Run) -> None:
+def test_evaluations_go_on_with_new_games_after_a_resume(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "ADVANCE_SECONDS", 0.5)
     run.train()
     seed = run.session._evaluation.get_state()["seed"]
     assert seed > 5

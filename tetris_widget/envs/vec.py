@@ -5,7 +5,7 @@ Owns episodes: rewards, infos, automatic resets. Deliberately doesn't know learn
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -20,6 +20,7 @@ from tetris_widget.game.render import to_rgb
 from tetris_widget.game.state import Field, State, split, take
 
 Info = dict[str, Any]
+REWARDS = ("lines", "survival")
 
 
 class Infos(Sequence[Info]):
@@ -69,9 +70,8 @@ class TetrisVecEnv(VecEnv):
     """`n_envs` games of Tetris under benchmark rules.
 
     Observations: see `envs.observations`. Actions: `rotation × columns + column`; those
-    that are not legal stand for the nearest that is. Reward: the lines that the step
-    clears. An episode is terminated when the next piece has no placement, and truncated
-    after `max_pieces`.
+    that are not legal stand for the nearest that is. An episode is terminated when the
+    next piece has no placement, and truncated after `max_pieces`.
 
     `infos[i]` (see `Infos`) has `lines` and `pieces` (of this episode so far, at its
     end the final ones) and `lines_cleared` (by this step); `infos[0]` also has `frame`,
@@ -83,6 +83,8 @@ class TetrisVecEnv(VecEnv):
         columns: 4 to 12.
         randomizer: `bag` or `uniform`.
         observation: `afterstates` or `board`.
+        reward: weights of `lines` that the step clears, and of `survival`, which is 1
+            for a piece that was placed.
         max_pieces: None: never truncated.
         seed: env `i` plays the games of `TetrisEnv` with seed `seed + i`.
     """
@@ -95,9 +97,15 @@ class TetrisVecEnv(VecEnv):
         columns: int = 10,
         randomizer: str = "bag",
         observation: str = "afterstates",
+        reward: Mapping[str, float] | None = None,
         max_pieces: int | None = None,
         seed: int | None = None,
     ) -> None:
+        self._reward = {"lines": 1.0} if reward is None else dict(reward)
+        unknown = sorted(set(self._reward) - set(REWARDS))
+        if unknown:
+            allowed = ", ".join(REWARDS)
+            raise ValueError(f"reward: {unknown[0]!r}; allowed: {allowed}")
         self.games = Games(n_envs, rows, columns, randomizer, seed, max_pieces)
         self._observer = Observer(observation, self.games)
         self._actions = np.zeros(n_envs, np.int64)
@@ -127,8 +135,7 @@ class TetrisVecEnv(VecEnv):
         games = self.games
         games.step(self._actions)
         dones = games.terminated | games.truncated
-        rewards = games.moves[:, 3].astype(np.float32)
-        return self._observe(), rewards, dones, self._new_infos(dones)
+        return self._observe(), self._rewards(), dones, self._new_infos(dones)
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return which actions are legal: (n_envs, 4 × columns) bool."""
@@ -156,6 +163,13 @@ class TetrisVecEnv(VecEnv):
 
     def _observe(self) -> NDArray[Any]:
         return self._observer.observe(self.games.columns, self.games.piece)
+
+    def _rewards(self) -> NDArray[np.float32]:
+        moves = self.games.moves
+        # A piece that would not fit was not placed.
+        survived = self._reward.get("survival", 0.0) * (moves[:, 2] >= 0)
+        rewards = survived + self._reward.get("lines", 0.0) * moves[:, 3]
+        return rewards.astype(np.float32)
 
     def _new_infos(self, dones: NDArray[np.bool_]) -> Infos:
         games = self.games

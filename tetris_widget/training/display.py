@@ -38,7 +38,7 @@ class DisplayGame:
     def move(self, model: BaseAlgorithm) -> dict[str, Any]:
         """Make a move; return it as `envs.vec.move_frame` does, and whether `over`."""
         games = self._games
-        weights = linear_weights(model)
+        weights = linear_weights(model.policy)
         if weights is None:
             observation = self._observer.observe(games.columns, games.piece)
             actions = greedy_actions(model.policy, observation, games.mask())

@@ -8,6 +8,7 @@ often to evaluate, and draws from no generator that the training uses.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,15 +19,21 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from tetris_widget.config import TrainingConfig
 from tetris_widget.envs.observations import Observer
 from tetris_widget.game import Games, kernels
-from tetris_widget.training.policies import linear_weights
+from tetris_widget.training import network, patterns
+from tetris_widget.training.policies import (
+    linear_weights,
+    network_weights,
+    pattern_weights,
+)
 
 # Evaluation games never share a seed with training's (seed + env).
 SEED_OFFSET = 1_000_000_007
-# Nor do the games by which the best model is chosen, the same for every candidate.
-CONTEST_OFFSET = 3_000_000_019
 # Greedy decisions per second that a call to the kernel counts on; slow machines
 # overrun their slice by little.
 DECISIONS_PER_SECOND = 100_000
+# Of a call that is given no slice: some milliseconds, as short as a network's move.
+DECISIONS_AT_ONCE = 5_000
+NO_LIMIT = 2**62
 Z_95 = 1.959964
 
 
@@ -58,6 +65,69 @@ class Evaluation:
     capped: bool
 
 
+class Table:
+    """Games that a player plays side by side.
+
+    Args:
+        config: whose game is played, and how it is seen.
+        n: how many.
+        seed: of the first game; all have different ones.
+
+    Attributes:
+        games: as they stand.
+        over: (n,) bool, which have ended.
+    """
+
+    def __init__(self, config: TrainingConfig, n: int, seed: int) -> None:
+        self.games = Games(n, config.rows, config.columns, config.randomizer, seed)
+        self.over = np.zeros(n, np.bool_)
+        self.observer = Observer(config.observation, self.games)
+
+
+class Player:
+    """A frozen copy of a model's greedy policy.
+
+    Args:
+        model: as it is now; nothing of it is changed, no number drawn.
+        parameters: in place of the model's own, as its `get_parameters` gives them.
+    """
+
+    def __init__(
+        self, model: BaseAlgorithm, parameters: Mapping[str, Any] | None = None
+    ) -> None:
+        self._policy = _frozen(model, parameters)
+        self._play = _compiled_play(self._policy)
+
+    def move(
+        self,
+        table: Table,
+        decisions: int = DECISIONS_AT_ONCE,
+        max_pieces: int = NO_LIMIT,
+    ) -> int:
+        """Make moves in every game that is not over; return how many in all.
+
+        Args:
+            table: games of the model's kind.
+            decisions: to be made, about; a network makes one move in each game.
+            max_pieces: a game rests (it isn't over) after so many pieces.
+        """
+        games, over = table.games, table.over
+        active = ~over & (games.pieces < max_pieces)
+        n_active = int(np.count_nonzero(active))
+        if not n_active:
+            return 0
+        if self._play is not None:
+            moves = max(1, decisions // n_active)
+            rules = games.state, over, games.rows, games.randomizer
+            return int(self._play(*rules, moves, max_pieces))
+        seen = table.observer.observe(games.columns, games.piece)
+        actions = greedy_actions(self._policy, seen, games.mask())
+        kernels.move_active(
+            games.state, actions, active, over, games.rows, games.randomizer
+        )
+        return n_active
+
+
 class Evaluator:
     """Plays `evaluation_games` games of at most `evaluation_max_pieces` pieces each.
 
@@ -68,74 +138,37 @@ class Evaluator:
 
     def __init__(self, config: TrainingConfig) -> None:
         self._config = config
-        self._games = Games(
-            config.evaluation_games, config.rows, config.columns, config.randomizer, 0
-        )
-        self._over = np.zeros(config.evaluation_games, np.bool_)
-        self._observer = Observer(config.observation, self._games)
-        self._weights: Any = None
-        self._policy: Any = None
+        self._table = Table(config, config.evaluation_games, 0)
+        self._player: Player | None = None
         self.seed = (config.seed or 0) + SEED_OFFSET
         self.is_busy = False
 
     def begin(self, model: BaseAlgorithm) -> None:
         """Freeze the model's policy as it is now, and begin new games."""
-        self._weights = linear_weights(model)
-        self._policy = None if self._weights is not None else _frozen(model)
-        self._begin_games(self.seed)
-        self.seed += len(self._games)
-
-    def begin_contest(self) -> None:
-        """Begin, with the policy of the last evaluation, the games of every contest."""
-        self._begin_games((self._config.seed or 0) + CONTEST_OFFSET)
+        self._player = Player(model)
+        games = self._table.games
+        games.seed(self.seed)
+        games.reset()
+        self._table.over[:] = False
+        self.seed += len(games)
+        self.is_busy = True
 
     def advance(self, seconds: float) -> Evaluation | None:
         """Go on for about `seconds`; return the result when all games are over."""
+        assert self._player is not None
         until = time.perf_counter() + seconds
-        while self._advance_once(seconds):
+        decisions = int(seconds * DECISIONS_PER_SECOND)
+        limit = self._config.evaluation_max_pieces
+        while self._player.move(self._table, decisions, limit):
             if time.perf_counter() >= until:
                 return None
         self.is_busy = False
         return self._summarise()
 
-    def _begin_games(self, seed: int) -> None:
-        self._games.seed(seed)
-        self._games.reset()
-        self._over[:] = False
-        self.is_busy = True
-
-    def _advance_once(self, seconds: float) -> bool:
-        """Make some moves in every game; return False when there are none left."""
-        active = ~self._over & (self._games.pieces < self._config.evaluation_max_pieces)
-        if not active.any():
-            return False
-        if self._weights is None:
-            self._move_by_network(active)
-            return True
-        decisions = seconds * DECISIONS_PER_SECOND
-        kernels.play_greedy(
-            self._games.state,
-            self._over,
-            self._games.rows,
-            self._games.randomizer,
-            kernels.SCALE,
-            self._weights,
-            max(1, int(decisions / active.sum())),
-            self._config.evaluation_max_pieces,
-        )
-        return True
-
-    def _move_by_network(self, active: Any) -> None:
-        games = self._games
-        observation = self._observer.observe(games.columns, games.piece)
-        actions = greedy_actions(self._policy, observation, games.mask())
-        kernels.move_active(
-            games.state, actions, active, self._over, games.rows, games.randomizer
-        )
-
     def _summarise(self) -> Evaluation:
-        lines = self._games.lines
-        total, finished = int(lines.sum()), int(self._over.sum())
+        games = self._table.games
+        lines = games.lines
+        total, finished = int(lines.sum()), int(self._table.over.sum())
         lower, upper = exponential_interval(total, finished)
         return Evaluation(
             mean_lines=total / max(finished, 1),
@@ -144,7 +177,7 @@ class Evaluator:
             games=len(lines),
             finished=finished,
             max_lines=int(lines.max()),
-            pieces=int(self._games.pieces.sum()),
+            pieces=int(games.pieces.sum()),
             capped=finished == 0,
         )
 
@@ -185,12 +218,32 @@ def _chi_square(degrees: int, z: float) -> float:
     return float(degrees * max(1.0 - spread + z * spread**0.5, 1e-3) ** 3)
 
 
-def _frozen(model: BaseAlgorithm) -> Any:
+def _compiled_play(policy: Any) -> Callable[..., int] | None:
+    """Return what plays whole games by a policy without a look at Python, or None."""
+    weights = linear_weights(policy)
+    if weights is not None:
+        return _bind(kernels.play_greedy, kernels.SCALE, weights)
+    table = pattern_weights(policy)
+    if table is not None:
+        return _bind(patterns.play_greedy, table)
+    layers = network_weights(policy)
+    return None if layers is None else _bind(network.play_greedy, layers)
+
+
+def _bind(kernel: Callable[..., int], *scored_by: Any) -> Callable[..., int]:
+    def play(*arguments: Any) -> int:
+        return kernel(*arguments[:-2], *scored_by, *arguments[-2:])
+
+    return play
+
+
+def _frozen(model: BaseAlgorithm, parameters: Mapping[str, Any] | None) -> Any:
     source: Any = model.policy
     # Not a deep copy: a policy in use holds tensors that have none. Making a new one
     # draws weights, which the training must not notice.
     with torch.random.fork_rng(devices=[]):
         policy = type(source)(**source._get_constructor_parameters())
-    policy.load_state_dict(source.state_dict())
+    state = source.state_dict() if parameters is None else parameters["policy"]
+    policy.load_state_dict(state)
     policy.set_training_mode(False)
     return policy

@@ -27,8 +27,8 @@ from torch import nn
 from torch.nn import functional
 
 from tetris_widget.config import TrainingConfig
-from tetris_widget.training import linear
-from tetris_widget.training.optimizer import Adam
+from tetris_widget.training import linear, network, patterns
+from tetris_widget.training.optimizer import Adam, DecayingRate
 from tetris_widget.training.rollouts import SteadyRolloutBuffer
 
 Tensor = torch.Tensor
@@ -36,9 +36,10 @@ Tensor = torch.Tensor
 # Logits start near 0 and are stretched, so that a step of the optimizer counts.
 LOGIT_SCALE = 3.0
 INITIAL_SCALE = 0.1
-HIDDEN = 32
 CRITIC_HIDDEN = 64
 MASKED = -1e8
+# Patterns are counted in tens.
+PATTERN_SCALE = 0.1
 # A probability of about 1e-26: never drawn, and exp stays off its slow path.
 LOWEST_LOG_PROBABILITY = -60.0
 DQN_EXPLORATION_TIMESTEPS = 100_000
@@ -51,32 +52,42 @@ class Scorer(nn.Module):
 
     Args:
         n_features: of one board.
-        is_linear: one linear layer; otherwise one hidden layer of 32.
+        is_linear: one linear layer; otherwise a hidden layer beside it, which learns
+            what a sum of features cannot say.
     """
 
     def __init__(self, n_features: int, is_linear: bool) -> None:
         super().__init__()
-        last = nn.Linear(n_features if is_linear else HIDDEN, 1, bias=False)
-        last.weight.data.mul_(INITIAL_SCALE)
-        hidden = nn.Sequential(nn.Linear(n_features, HIDDEN), nn.ReLU())
-        self.layers = last if is_linear else nn.Sequential(hidden, last)
+        self.layers = _last_layer(n_features)
+        self.hidden = None if is_linear else nn.Linear(n_features, network.HIDDEN)
+        self.last = None if is_linear else _last_layer(network.HIDDEN)
 
     def forward(self, observation: Tensor) -> Tensor:
         """Return masked scores (batch, actions) of (batch, actions + 1, F + 1)."""
-        if isinstance(self.layers, nn.Linear):
-            # A weight of 0 for the mask: slicing it off would copy the observation.
-            weights = functional.pad(self.layers.weight[0] * LOGIT_SCALE, (0, 1))
-            scores = torch.mv(observation.flatten(0, 1), weights)
-            scores = scores.view(observation.shape[:2])[:, :-1]
-        else:
-            scores = self.layers(observation[:, :-1, :-1]).squeeze(-1) * LOGIT_SCALE
+        # A weight of 0 for the mask: slicing it off would copy the observation.
+        weights = functional.pad(self.layers.weight[0] * LOGIT_SCALE, (0, 1))
+        scores = torch.mv(observation.flatten(0, 1), weights)
+        scores = scores.view(observation.shape[:2])[:, :-1]
+        if self.hidden is not None and self.last is not None:
+            units = functional.relu(self.hidden(observation[:, :-1, :-1]))
+            scores = scores + self.last(units).squeeze(-1) * LOGIT_SCALE
         return scores.masked_fill(observation[:, :-1, -1] < 0.5, MASKED)
 
     def weights(self) -> Tensor | None:
         """Return the linear scorer's weights (F,), or None for a network."""
-        if isinstance(self.layers, nn.Linear):
+        if self.hidden is None:
             return self.layers.weight.detach()[0] * LOGIT_SCALE
         return None
+
+    def network(self) -> tuple[Tensor, ...]:
+        """Return the weights of a network, as `training.network` asks for them."""
+        assert self.hidden is not None and self.last is not None
+        return (
+            self.layers.weight[0] * LOGIT_SCALE,
+            self.hidden.weight.T.contiguous(),
+            self.hidden.bias,
+            self.last.weight[0] * LOGIT_SCALE,
+        )
 
 
 class MaskedCategorical(Distribution):
@@ -133,6 +144,7 @@ class AfterstateNet(nn.Module):
 
     def __init__(self, n_features: int, is_linear: bool) -> None:
         super().__init__()
+        self._is_linear = is_linear
         self.scorer = Scorer(n_features, is_linear)
         self.critic = nn.Sequential(
             nn.Linear(2 * n_features, CRITIC_HIDDEN),
@@ -147,7 +159,7 @@ class AfterstateNet(nn.Module):
 
         No gradients go through them.
         """
-        if deterministic or not self._is_compiled(observation):
+        if deterministic or observation.device.type != "cpu":
             logits = self.scorer(observation)
             distribution = MaskedCategorical(logits)
             actions = distribution.get_actions(deterministic)
@@ -156,6 +168,17 @@ class AfterstateNet(nn.Module):
         n = len(observation)
         actions = torch.empty(n, dtype=torch.int64)
         log_probs, values = torch.empty(n), torch.empty(n, 1)
+        if not self._is_linear:
+            expected = torch.empty(n, linear.N)
+            network.choose(
+                observation.numpy(),
+                tuple(weight.detach().numpy() for weight in self.scorer.network()),
+                torch.rand(n).numpy(),
+                actions.numpy(),
+                log_probs.numpy(),
+                expected.numpy(),
+            )
+            return actions, self._value(observation, expected), log_probs
         linear.choose(
             observation.numpy(),
             self._weights().detach().numpy(),
@@ -171,13 +194,19 @@ class AfterstateNet(nn.Module):
         self, observation: Tensor, actions: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return values (batch, 1), log probabilities and entropies (batch,)."""
-        if not self._is_compiled(observation):
+        if observation.device.type != "cpu":
             logits = self.scorer(observation)
             distribution = MaskedCategorical(logits)
             values = self._value(observation, self._expected(observation, logits))
             return values, distribution.log_prob(actions), distribution.entropy()
-        log_probs, entropies, expected = linear.Judgement.apply(  # type: ignore[no-untyped-call]
-            self._weights(), observation, actions, LOWEST_LOG_PROBABILITY
+        log_probs, entropies, expected = (
+            linear.Judgement.apply(  # type: ignore[no-untyped-call]
+                self._weights(), observation, actions, LOWEST_LOG_PROBABILITY
+            )
+            if self._is_linear
+            else network.Judgement.apply(  # type: ignore[no-untyped-call]
+                observation, actions, LOWEST_LOG_PROBABILITY, *self.scorer.network()
+            )
         )
         return self._value(observation, expected), log_probs, entropies
 
@@ -188,13 +217,8 @@ class AfterstateNet(nn.Module):
         )
         return self.judge(observation, nothing)[0]
 
-    def _is_compiled(self, observation: Tensor) -> bool:
-        is_linear = isinstance(self.scorer.layers, nn.Linear)
-        return is_linear and observation.device.type == "cpu"
-
     def _weights(self) -> Tensor:
-        weight: Any = self.scorer.layers.weight
-        return weight[0] * LOGIT_SCALE  # type: ignore[no-any-return]
+        return self.scorer.layers.weight[0] * LOGIT_SCALE
 
     def _expected(self, observation: Tensor, logits: Tensor) -> Tensor:
         # The present board, the last row, has no share in what is expected.
@@ -205,6 +229,77 @@ class AfterstateNet(nn.Module):
         return self.critic(torch.cat((observation[:, -1, :-1], expected), -1))  # type: ignore[no-any-return]
 
 
+class PatternNet(nn.Module):
+    """Scores the boards that placements lead to by the patterns in them, and values.
+
+    The critic is a network on how often each pattern is to be expected next.
+    """
+
+    def __init__(self, space: spaces.Space[Any]) -> None:
+        super().__init__()
+        assert space.shape is not None
+        _, rows, columns = space.shape
+        self._n_actions = 4 * columns
+        n_weights = patterns.n_weights(rows)
+        # Where nothing is known all placements are as good.
+        self.table = nn.Parameter(torch.zeros(n_weights))
+        self.critic = nn.Sequential(
+            nn.Linear(n_weights, CRITIC_HIDDEN), nn.ReLU(), nn.Linear(CRITIC_HIDDEN, 1)
+        )
+
+    def choose(
+        self, observation: Tensor, deterministic: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return actions (batch,), values (batch, 1) and log probabilities (batch,).
+
+        No gradients go through them.
+        """
+        if deterministic:
+            distribution = MaskedCategorical(self.scorer(observation))
+            actions = distribution.mode()
+            return actions, self.value(observation), distribution.log_prob(actions)
+        n = len(observation)
+        actions = torch.empty(n, dtype=torch.int64)
+        log_probs, expected = torch.empty(n), torch.empty(n, len(self.table))
+        patterns.choose(
+            observation.numpy(),
+            self.weights().numpy(),
+            torch.rand(n).numpy(),
+            actions.numpy(),
+            log_probs.numpy(),
+            expected.numpy(),
+        )
+        return actions, self._value(expected), log_probs
+
+    def judge(
+        self, observation: Tensor, actions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return values (batch, 1), log probabilities and entropies (batch,)."""
+        log_probs, entropies, expected = patterns.Judgement.apply(  # type: ignore[no-untyped-call]
+            self.table * LOGIT_SCALE, observation, actions, LOWEST_LOG_PROBABILITY
+        )
+        return self._value(expected), log_probs, entropies
+
+    def value(self, observation: Tensor) -> Tensor:
+        """Return values (batch, 1)."""
+        return self.judge(
+            observation, torch.zeros(len(observation), dtype=torch.int64)
+        )[0]
+
+    def scorer(self, observation: Tensor) -> Tensor:
+        """Return masked scores (batch, actions)."""
+        scores = torch.full((len(observation), self._n_actions), MASKED)
+        patterns.score_all(observation.numpy(), self.weights().numpy(), scores.numpy())
+        return scores
+
+    def weights(self) -> Tensor:
+        """Return the table as it is used."""
+        return self.table.detach() * LOGIT_SCALE
+
+    def _value(self, expected: Tensor) -> Tensor:
+        return self.critic(expected * PATTERN_SCALE)  # type: ignore[no-any-return]
+
+
 class AfterstatePolicy(ActorCriticPolicy):
     """PPO's and A2C's policy on `afterstates` observations."""
 
@@ -213,7 +308,9 @@ class AfterstatePolicy(ActorCriticPolicy):
         super().__init__(*args, **kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
-        self.net = AfterstateNet(_n_features(self.observation_space), self.is_linear)
+        self.net: Any = AfterstateNet(
+            _n_features(self.observation_space), self.is_linear
+        )
         options: dict[str, Any] = {"lr": lr_schedule(1), **self.optimizer_kwargs}
         self.optimizer = self.optimizer_class(self.parameters(), **options)
 
@@ -239,6 +336,15 @@ class AfterstatePolicy(ActorCriticPolicy):
     def predict_values(self, obs: Any) -> Tensor:
         """Return values (batch, 1)."""
         return self.net.value(obs)
+
+
+class PatternPolicy(AfterstatePolicy):
+    """PPO's and A2C's policy that scores patterns in `board` observations."""
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        self.net: Any = PatternNet(self.observation_space)
+        options: dict[str, Any] = {"lr": lr_schedule(1), **self.optimizer_kwargs}
+        self.optimizer = self.optimizer_class(self.parameters(), **options)
 
 
 class MaskableAfterstatePolicy(MaskableActorCriticPolicy):
@@ -372,7 +478,7 @@ def build_model(config: TrainingConfig, env: VecEnv) -> BaseAlgorithm:
 def _build(config: TrainingConfig, env: VecEnv) -> BaseAlgorithm:
     common: dict[str, Any] = {
         "env": env,
-        "learning_rate": config.learning_rate,
+        "learning_rate": _learning_rate(config),
         "gamma": config.gamma,
         "seed": config.seed,
         "device": "cpu",
@@ -422,16 +528,28 @@ def load_model(path: Path, config: TrainingConfig) -> BaseAlgorithm:
     return kind.load(path, device="cpu")  # type: ignore[no-any-return]
 
 
-def linear_weights(model: BaseAlgorithm) -> np.ndarray[Any, Any] | None:
-    """Return the weights (F,) of a linear scorer of afterstates, else None."""
-    policy: Any = model.policy
-    scorer = getattr(getattr(policy, "net", None), "scorer", None)
-    if scorer is None:
-        scorer = getattr(getattr(policy, "q_net", None), "q_net", None)
-    if not isinstance(scorer, Scorer):
+def network_weights(policy: Any) -> tuple[np.ndarray[Any, Any], ...] | None:
+    """Return the weights of a policy that scores afterstates by a network, else None.
+
+    See `training.network`.
+    """
+    scorer = _scorer(policy)
+    if scorer is None or scorer.hidden is None:
         return None
-    weights = scorer.weights()
+    return tuple(weight.detach().numpy() for weight in scorer.network())
+
+
+def linear_weights(policy: Any) -> np.ndarray[Any, Any] | None:
+    """Return the weights (F,) of a policy that scores linearly, else None."""
+    scorer = _scorer(policy)
+    weights = None if scorer is None else scorer.weights()
     return None if weights is None else weights.numpy().astype(np.float64)
+
+
+def pattern_weights(policy: Any) -> np.ndarray[Any, Any] | None:
+    """Return the table of a policy that scores patterns, else None."""
+    net = getattr(policy, "net", None)
+    return net.weights().numpy() if isinstance(net, PatternNet) else None
 
 
 def warm_up(config: TrainingConfig) -> None:
@@ -441,12 +559,19 @@ def warm_up(config: TrainingConfig) -> None:
     from tetris_widget.training.evaluation import Evaluator
 
     small = config.replace(n_envs=2, n_steps=4, batch_size=8, evaluation_max_pieces=2)
-    model = build_model(small, TetrisVecEnv(2, seed=0))
+    model = build_model(small, TetrisVecEnv(2, observation=config.observation, seed=0))
     model.learn(16)
     DisplayGame(small).move(model)
     evaluator = Evaluator(small)
     evaluator.begin(model)
     evaluator.advance(0.1)
+
+
+def _learning_rate(config: TrainingConfig) -> float | DecayingRate:
+    first, halving = config.learning_rate, config.learning_rate_halving
+    if halving is None:
+        return first
+    return DecayingRate(first, halving, config.total_timesteps)
 
 
 def _build_dqn(config: TrainingConfig, common: dict[str, Any]) -> DQN:
@@ -475,9 +600,24 @@ def _policy(
         kwargs["optimizer_kwargs"] = {"eps": ACTOR_CRITIC_EPSILON}
     if config.observation == "afterstates":
         return afterstate_policy, kwargs | {"is_linear": config.policy == "linear"}
+    if config.policy == "patterns":
+        return PatternPolicy, kwargs
     if config.policy == "cnn":
         kwargs["features_extractor_class"] = BoardExtractor
     return board_policy, kwargs
+
+
+def _scorer(policy: Any) -> Scorer | None:
+    scorer = getattr(getattr(policy, "net", None), "scorer", None)
+    if scorer is None:
+        scorer = getattr(getattr(policy, "q_net", None), "q_net", None)
+    return scorer if isinstance(scorer, Scorer) else None
+
+
+def _last_layer(n_inputs: int) -> nn.Linear:
+    layer = nn.Linear(n_inputs, 1, bias=False)
+    layer.weight.data.mul_(INITIAL_SCALE)
+    return layer
 
 
 def _n_features(space: spaces.Space[Any]) -> int:

@@ -35,8 +35,15 @@ from tetris_widget.training.checkpointer import (
     has_replay_buffer,
     last_checkpoint,
 )
+from tetris_widget.training.contest import (
+    Contest,
+    ContestThread,
+    Verdict,
+    has_second_core,
+)
 from tetris_widget.training.display import DisplayGame
-from tetris_widget.training.evaluation import CONTEST_OFFSET, Evaluation, Evaluator
+from tetris_widget.training.evaluation import Evaluation, Evaluator, Player
+from tetris_widget.training.optimizer import ParameterAverage
 from tetris_widget.training.policies import build_model
 
 # An evaluation runs in slices so short that nobody notices them.
@@ -44,6 +51,14 @@ EVALUATION_SLICE_SECONDS = 0.004
 EVALUATION_SPACING_SECONDS = 0.5
 # Granted at the start, so that the first point does not wait for its budget.
 ADVANCE_SECONDS = 0.03
+# How often the policy is averaged, and entered in the contest for the best model; less
+# often where that, or saving a best one, would take more than these shares of the time.
+AVERAGE_SPACING_SECONDS = 0.05
+OFFER_SPACING_SECONDS = 0.25
+OFFER_BUDGET = 0.01
+# How long a policy that has reached the run's goal may play to become the best.
+SETTLING_SECONDS = 2.0
+SAVE_BUDGET = 0.02
 WATCH_COST_WINDOW_SECONDS = 3.0
 
 
@@ -85,6 +100,7 @@ class TrainingSession:
             columns=config.columns,
             randomizer=config.randomizer,
             observation=config.observation,
+            reward=config.reward,
             max_pieces=config.max_pieces,
             seed=config.seed,
         )
@@ -105,7 +121,10 @@ class TrainingSession:
         self._callback.background.append(watch.tick)
         self._callback.handlers["set_view"] = watch.on_set_view
         self._callback.handlers["set_speed"] = watch.on_set_speed
-        self._evaluation = _Evaluation(config, run, self._model, self._callback)
+        self._contest = _Contest(config, run, self._model, self._callback)
+        self._evaluation = _Evaluation(
+            config, self._model, self._callback, self._contest
+        )
         if config.evaluation:
             self._callback.background.append(self._evaluation.tick)
         self._resumed = None if resume is None else self._go_on(resume)
@@ -144,6 +163,8 @@ class TrainingSession:
         left = self._config.total_timesteps
         if self._resumed is not None:
             left -= self._resumed.timesteps
+        if self._config.evaluation:
+            self._contest.open()
         try:
             self._model.learn(
                 left,
@@ -155,6 +176,8 @@ class TrainingSession:
         except BaseException:
             self._checkpointer.save_after_failure()
             raise
+        finally:
+            self._contest.close()
         # `learn` returns alike for the end and for a stop.
         outcome = "stopped" if self._callback.has_stopped else "finished"
         if self._callback.has_stopped or self.goal is not None:
@@ -282,34 +305,25 @@ class _Watch:
 
 
 class _Evaluation:
-    """Evaluates the current policy over and over, within its share of the time.
-
-    A policy that does better than the best so far is a candidate for `best_eval/`: it
-    plays again, games that are the same for every candidate, and is saved if it does
-    better than the best did in those.
-    """
+    """Evaluates the current policy over and over, within its share of the time."""
 
     def __init__(
         self,
         config: TrainingConfig,
-        run: RunDirectory,
         model: BaseAlgorithm,
         callback: WebMetricsCallback,
+        contest: _Contest,
     ) -> None:
         self._config = config
-        self._path = run.best_evaluated_model_file
         self._model = model
         self._callback = callback
+        self._contest = contest
         self._evaluator = Evaluator(config)
         self._spent = 0.0
         self._due = 0.0
         self._timesteps = 0
-        self._is_contest = False
-        self._goal: str | None = None
-        self._parameters: dict[str, Any] = {}
-        # Another run may have left a better one here.
-        saved = read_metadata(self._path) or {}
-        self._best = float(saved.get("mean_lines", 0.0))
+        self._is_contests_turn = False
+        self._evaluated: dict[str, Any] = {}
 
     def get_state(self) -> dict[str, Any]:
         """Return what goes on after a resume; an evaluation under way begins anew."""
@@ -323,74 +337,161 @@ class _Evaluation:
     def tick(self) -> None:
         """Go on with the evaluation for a slice, if the budget allows it."""
         elapsed = self._callback.elapsed
-        budget = self._config.evaluation_budget * elapsed + ADVANCE_SECONDS
-        # There is no training left to be slowed once the goal is reached.
-        if self._spent > budget and self._goal is None:
-            return
-        if not self._evaluator.is_busy and elapsed < self._due:
-            return
         before = time.perf_counter()
-        with self._callback.during("evaluation"):
-            if not self._evaluator.is_busy:
-                self._begin(elapsed)
-            result = self._evaluator.advance(EVALUATION_SLICE_SECONDS)
-        was_contest = self._is_contest
-        if result is not None and was_contest:
-            self._end_contest(result)
-        self._spent += time.perf_counter() - before
-        if result is not None and not was_contest:
-            self._report(result, elapsed)
-        if self._goal is not None and not self._is_contest:
-            self._callback.goal = self._goal
-
-    def _begin(self, elapsed: float) -> None:
-        self._due = elapsed + EVALUATION_SPACING_SECONDS
-        if self._is_contest:
-            self._evaluator.begin_contest()
+        self._contest.tick(elapsed)
+        if self._spent > self._config.evaluation_budget * elapsed + ADVANCE_SECONDS:
+            self._spent += time.perf_counter() - before
             return
-        self._evaluator.begin(self._model)
-        self._parameters = copy_parameters(self._model.get_parameters())
-        self._timesteps = self._model.num_timesteps
+        # Without a core of its own, the contest has every other slice.
+        self._is_contests_turn = not self._is_contests_turn
+        result = None
+        if self._is_contests_turn and not self._contest.has_own_core:
+            self._contest.work(EVALUATION_SLICE_SECONDS)
+        elif self._evaluator.is_busy or elapsed >= self._due:
+            result = self._advance(elapsed)
+        self._spent += time.perf_counter() - before
+        if result is not None:
+            self._report(result, elapsed)
+
+    def _advance(self, elapsed: float) -> Evaluation | None:
+        if not self._evaluator.is_busy:
+            self._due = elapsed + EVALUATION_SPACING_SECONDS
+            self._evaluator.begin(self._model)
+            self._timesteps = self._model.num_timesteps
+            if self._config.target_lines is not None:
+                self._evaluated = copy_parameters(self._model.get_parameters())
+        with self._callback.during("evaluation"):
+            return self._evaluator.advance(EVALUATION_SLICE_SECONDS)
 
     def _report(self, result: Evaluation, elapsed: float) -> None:
         fields = asdict(result) | {"timesteps": self._timesteps}
         fields["cost"] = self._spent / max(elapsed, 1.0)
         self._callback.send("evaluation", **fields)
-        if result.mean_lines > self._best:
-            self._is_contest = True
-            self._due = 0.0
         target = self._config.target_lines
         if target is not None and result.mean_lines >= target:
-            self._goal = f"reached {target:,.15g} lines per game"
+            self._contest.settle(self._evaluated, self._timesteps)
+            self._callback.goal = f"reached {target:,.15g} lines per game"
 
-    def _end_contest(self, result: Evaluation) -> None:
-        self._is_contest = False
-        if result.mean_lines <= self._best:
-            return
+
+class _Contest:
+    """Enters the policies of the run in a contest, and keeps the best in `best_eval/`.
+
+    Candidates are the policy of the moment and, by turns, the average of the latest:
+    where learning goes to and fro, that is nearer to where it goes.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        run: RunDirectory,
+        model: BaseAlgorithm,
+        callback: WebMetricsCallback,
+    ) -> None:
+        self._config = config
+        self._path = run.best_evaluated_model_file
+        self._model = model
+        self._callback = callback
+        # Another run, or this one before it resumed, may have left a better one here.
+        saved = read_metadata(self._path) or {}
+        self._contest = Contest(
+            config, float(saved.get("mean_lines", 0.0)), int(saved.get("finished", 1))
+        )
+        self._average = ParameterAverage()
+        self._is_averages_turn = False
+        self._thread: ContestThread | None = None
+        self._average_due = 0.0
+        self._offer_due = 0.0
+        self._save_due = 0.0
+
+    @property
+    def has_own_core(self) -> bool:
+        """Whether it needs no time of the training's."""
+        return self._thread is not None
+
+    def open(self) -> None:
+        """Begin; on a core of its own, where there is one."""
+        if has_second_core():
+            self._thread = ContestThread(self._contest)
+
+    def close(self) -> None:
+        """End what goes on beside the training; save who has just become the best."""
+        if self._thread is not None:
+            self._thread.close()
+        verdict = self._contest.take_verdict()
+        if verdict is not None:
+            self._save(verdict)
+
+    def settle(self, parameters: dict[str, Any], timesteps: int) -> None:
+        """End, but give a last policy the time that it takes to become the best."""
+        self.close()
+        self._thread = None
+        until = time.perf_counter() + SETTLING_SECONDS
+        self._contest.begin_last(
+            Player(self._model, parameters), (parameters, timesteps)
+        )
+        while time.perf_counter() < until and self._contest.is_undecided:
+            self._contest.work(EVALUATION_SLICE_SECONDS)
+        self.close()
+
+    def tick(self, elapsed: float) -> None:
+        """Enter a new candidate if it is time; save a new best one."""
+        if self._thread is not None:
+            self._thread.call()
+        if elapsed >= self._average_due:
+            self._average_due = elapsed + AVERAGE_SPACING_SECONDS
+            self._average.add(self._model.policy, self._model.num_timesteps)
+        if elapsed >= self._offer_due and self._contest.wants_more:
+            before = time.perf_counter()
+            self._offer()
+            cost = time.perf_counter() - before
+            spacing = max(OFFER_SPACING_SECONDS, cost / OFFER_BUDGET)
+            self._offer_due = elapsed + spacing
+        verdict = self._contest.take_verdict() if elapsed >= self._save_due else None
+        if verdict is not None:
+            before = time.perf_counter()
+            self._save(verdict)
+            self._save_due = elapsed + (time.perf_counter() - before) / SAVE_BUDGET
+
+    def work(self, seconds: float) -> None:
+        """Go on with the games on the training's own time."""
+        self._contest.work(seconds)
+
+    def _offer(self) -> None:
+        parameters = copy_parameters(self._model.get_parameters())
+        if self._is_averages_turn:
+            parameters["policy"] = self._average.state()
+        self._is_averages_turn = not self._is_averages_turn
+        candidate = parameters, self._model.num_timesteps
+        self._contest.offer(Player(self._model, parameters), candidate)
+
+    def _save(self, verdict: Verdict) -> None:
+        parameters, timesteps = verdict.candidate
+        result = verdict.evaluation
         metadata = to_jsonable(
             {
                 **asdict(result),
-                "seed": (self._config.seed or 0) + CONTEST_OFFSET,
-                "max_pieces": self._config.evaluation_max_pieces,
-                "timesteps": self._timesteps,
+                "seed": verdict.seed,
+                "timesteps": timesteps,
+                "elapsed": self._callback.elapsed,
                 "algorithm": type(self._model).__name__,
                 "saved_at": time.time(),
             }
         )
         try:
             with self._callback.during("saving"):
-                save_model(self._model, self._path, metadata, self._parameters)
+                save_model(self._model, self._path, metadata, parameters)
         except OSError as error:
             reason = error.strerror or error
             self._callback.warn(f"could not save the best evaluated model: {reason}")
             return
-        self._best = result.mean_lines
         self._callback.send(
             "info",
             kind="best_eval",
-            text=f"best evaluation: {result.mean_lines:,.1f} lines per game "
-            f"({result.lower:,.1f} to {result.upper:,.1f}), saved to best_eval/",
+            text=f"best so far: {result.mean_lines:,.1f} lines per game "
+            f"({result.lower:,.1f} to {result.upper:,.1f}) in {result.games:,} fresh "
+            "games, saved to best_eval/",
             mean_lines=result.mean_lines,
             lower=result.lower,
             upper=result.upper,
+            games=result.games,
         )

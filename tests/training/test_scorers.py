@@ -1,4 +1,4 @@
-"""The compiled linear scorer: the same numbers and gradients as torch's own."""
+"""The compiled scorers, linear and network: torch's own numbers and gradients."""
 
 from __future__ import annotations
 
@@ -9,19 +9,26 @@ import pytest
 import torch
 from torch import nn
 
+from tetris_widget.config import TrainingConfig
 from tetris_widget.envs import TetrisVecEnv
 from tetris_widget.game import FEATURES
-from tetris_widget.training.policies import AfterstateNet, MaskedCategorical
+from tetris_widget.training.evaluation import Player, Table
+from tetris_widget.training.policies import (
+    AfterstateNet,
+    MaskedCategorical,
+    build_model,
+)
 
 N = 64
 
 
-@pytest.fixture
-def net() -> AfterstateNet:
+@pytest.fixture(params=[True, False], ids=["linear", "network"])
+def net(request: pytest.FixtureRequest) -> AfterstateNet:
     torch.manual_seed(0)
-    made = AfterstateNet(len(FEATURES), is_linear=True)
-    weight: Any = made.scorer.layers.weight
-    weight.data.mul_(10)  # far from uniform
+    made = AfterstateNet(len(FEATURES), is_linear=request.param)
+    for layer in (made.scorer.layers, made.scorer.last):
+        if layer is not None:
+            layer.weight.data.mul_(10)  # far from uniform
     return made
 
 
@@ -88,7 +95,8 @@ def test_judgements_and_gradients_are_torchs(
         loss = (shares * log_probs + shares.flip(0) ** 2 * entropies).sum()
         net.zero_grad()
         (loss + values.square().mean()).backward()  # type: ignore[no-untyped-call]
-        gradients.append(nn.utils.parameters_to_vector(_gradients(net)))
+        found = [p.grad for p in net.parameters() if p.grad is not None]
+        gradients.append(nn.utils.parameters_to_vector(found))
     for a, b in zip(truth, told, strict=True):
         assert torch.allclose(a, b, atol=1e-5)
     assert torch.allclose(gradients[0], gradients[1], rtol=1e-4, atol=1e-4)
@@ -105,5 +113,16 @@ def test_an_observation_without_a_legal_placement_has_a_value(
         assert torch.allclose(log_probs, by_torch(net, nothing).log_prob(actions))
 
 
-def _gradients(net: AfterstateNet) -> list[torch.Tensor]:
-    return [p.grad for p in net.parameters() if p.grad is not None]
+def test_whole_games_are_played_as_the_network_says() -> None:
+    options: dict[str, Any] = {"rows": 10, "columns": 7, "n_envs": N, "batch_size": N}
+    config = TrainingConfig(policy="mlp", seed=3, **options)
+    env = TetrisVecEnv(N, rows=10, columns=7, seed=3)
+    model: Any = build_model(config, env)
+    table = Table(config, N, 3)
+    observations = env.reset()
+    player = Player(model)
+    for _ in range(5):
+        player.move(table, decisions=N)
+        actions, _ = model.predict(observations, deterministic=True)
+        observations = env.step(actions)[0]
+        assert np.array_equal(table.games.columns, env.games.columns)

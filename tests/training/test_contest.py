@@ -1,0 +1,140 @@
+"""The contest for the best policy: who wins it, and how sure that is."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tetris_widget.config import TrainingConfig
+from tetris_widget.envs import TetrisVecEnv
+from tetris_widget.training import contest as module
+from tetris_widget.training.contest import Arm, Contest, ContestThread, Verdict
+from tetris_widget.training.evaluation import Player
+from tetris_widget.training.policies import build_model
+
+pytestmark = pytest.mark.timeout(60)
+CONFIG = TrainingConfig(rows=10, columns=6, n_envs=2, n_steps=8, batch_size=16)
+# Weights of `holes` and of the sum of heights: worth about 0, 6 and 13 lines a game.
+BAD, FAIR, GOOD = (1.0, 1.0), (-1.0, 0.0), (0.0, -1.0)
+
+
+def player(holes: float, heights: float) -> Player:
+    env = TetrisVecEnv(2, rows=CONFIG.rows, columns=CONFIG.columns, seed=0)
+    model: Any = build_model(CONFIG, env)
+    weights = model.policy.net.scorer.layers.weight.data
+    weights.zero_()
+    weights[0, 4], weights[0, 9] = holes, heights
+    return Player(model)
+
+
+def play_until_quiet(contest: Contest) -> list[Verdict]:
+    found = []
+    while contest.work(0.05):
+        verdict = contest.take_verdict()
+        if verdict is not None:
+            found.append(verdict)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def soon_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ENOUGH_GAMES", 400)
+
+
+def test_the_best_wins_whatever_the_order() -> None:
+    for order in ((BAD, FAIR, GOOD), (GOOD, FAIR, BAD), (FAIR, GOOD, FAIR)):
+        contest = Contest(CONFIG)
+        verdicts = []
+        for weights in order:
+            contest.offer(player(*weights), weights)
+            verdicts += play_until_quiet(contest)
+        assert verdicts[-1].candidate == GOOD
+        worth = [v.evaluation.mean_lines for v in verdicts]
+        assert worth == sorted(worth)
+
+
+def test_a_winner_is_confirmed_in_games_that_nobody_else_has_played() -> None:
+    contest = Contest(CONFIG)
+    contest.offer(player(*GOOD), "good")
+    (verdict,) = play_until_quiet(contest)
+    result = verdict.evaluation
+    assert result.finished >= module.CONFIRMING_GAMES
+    assert result.lower < result.mean_lines < result.upper
+    assert not result.capped
+    again = Arm(player(*GOOD), CONFIG, verdict.seed)
+    while again.decisions < result.pieces:
+        again.play()
+    assert again.summarise() == result
+
+
+def test_who_is_not_better_than_the_best_before_does_not_win() -> None:
+    contest = Contest(CONFIG, mean_lines=1_000.0, games=100)
+    contest.offer(player(*GOOD), "good")
+    assert play_until_quiet(contest) == []
+
+
+def test_a_newer_policy_takes_the_place_of_one_that_waits() -> None:
+    contest = Contest(CONFIG)
+    assert contest.wants_more
+    contest.offer(player(*GOOD), "old")
+    assert not contest.wants_more
+    contest.offer(player(*GOOD), "new")
+    (verdict,) = play_until_quiet(contest)
+    assert verdict.candidate == "new"
+    assert contest.wants_more
+
+
+def test_an_arm_counts_every_game_once() -> None:
+    arm = Arm(player(*FAIR), CONFIG, 0)
+    longest = 0
+    for _ in range(20):
+        arm.play()
+        longest = max(longest, arm.max_lines)
+    result = arm.summarise()
+    assert arm.ended > 100
+    assert result.games <= arm.ended + module.GAMES
+    assert result.mean_lines == arm.lines / arm.ended
+    assert result.max_lines >= longest > result.mean_lines
+    cells = np.array([bin(c).count("1") for c in arm._table.games.columns.ravel()])
+    assert cells.sum() % 2 == 0  # boards are in order: pieces of four, rows of six
+
+
+def test_the_thread_works_while_it_is_called_and_rests_when_it_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.05)
+    contest = Contest(CONFIG)
+    thread = ContestThread(contest)
+    try:
+        contest.offer(player(*GOOD), "good")
+        verdict = until(lambda: thread.call() or contest.take_verdict())
+        assert verdict.candidate == "good"
+        time.sleep(0.3)
+        contest.offer(player(*GOOD), "better")
+        time.sleep(0.3)
+        assert not contest.wants_more
+        until(lambda: thread.call() or contest.wants_more)
+    finally:
+        before = time.perf_counter()
+        thread.close()
+    assert time.perf_counter() - before < 0.2
+
+
+def test_what_goes_wrong_in_the_thread_is_raised_where_it_is_called() -> None:
+    contest = Contest(CONFIG)
+    thread = ContestThread(contest)
+    contest.offer(None, "nobody")  # type: ignore[arg-type]
+    with pytest.raises(AttributeError):
+        until(lambda: thread.call())
+    thread.close()
+
+
+def until(condition: Any) -> Any:
+    deadline = time.perf_counter() + 20
+    while not (found := condition()):
+        assert time.perf_counter() < deadline
+        time.sleep(0.001)
+    return found

@@ -1,0 +1,319 @@
+"""Who is the best so far: policies play for it, on a core of their own where there is.
+
+Owns the games by which policies are compared, who leads, and that a leader is confirmed
+in fresh games before it is called the best. Policies are arms of a bandit: those that
+may still turn out the best play on, those that cannot are dropped. Deliberately doesn't
+know how policies come about or where the best one is kept, and draws from no generator
+that the training uses.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tetris_widget.config import TrainingConfig
+from tetris_widget.game import kernels
+from tetris_widget.training.evaluation import (
+    Evaluation,
+    Player,
+    Table,
+    exponential_interval,
+)
+
+# A contest's games never share a seed with training's, evaluation's, or the display's.
+SEED_OFFSET = 3_000_000_019
+# Games that a policy plays side by side.
+GAMES = 16
+# A turn of one policy: long enough to learn something of it, short enough that a leader
+# is found while it still is one.
+TURN_SECONDS = 0.2
+# Short games take more of the interpreter, which the training needs, than of a kernel.
+TURN_GAMES = 100
+# A leader is confirmed in so many games that end (the standard error is then a tenth),
+# or for so long.
+CONFIRMING_GAMES = 100
+CONFIRMING_SECONDS = 3.0
+MAX_ARMS = 12
+# Standard errors between a policy's mean and what it is believed to be at least.
+CAUTION = 1.0
+# Nothing is gained by knowing a policy better than to one part in fifty.
+ENOUGH_GAMES = 2_500
+# The thread rests when the training has not called for so long: it is paused.
+PATIENCE_SECONDS = 0.5
+REST_SECONDS = 0.01
+
+
+class Arm:
+    """A policy, and what its games have shown; a game that ends begins anew.
+
+    Args:
+        player: the policy.
+        config: whose game is played.
+        seed: of the first game.
+
+    Attributes:
+        ended: games that have ended.
+        decisions: moves made.
+    """
+
+    def __init__(self, player: Player, config: TrainingConfig, seed: int) -> None:
+        self.player = player
+        self.ended = 0
+        self.decisions = 0
+        self.max_lines = 0
+        self._lines = 0
+        self._table = Table(config, GAMES, seed)
+
+    @property
+    def lines(self) -> int:
+        """Lines cleared in all games, those under way included."""
+        return self._lines + int(self._table.games.lines.sum())
+
+    def play(self) -> None:
+        """Play on for some milliseconds."""
+        self.decisions += self.player.move(self._table)
+        self._begin_again()
+
+    def add(self, other: Arm) -> None:
+        """Count the games of another arm of the same policy as one's own."""
+        self.ended += other.ended
+        self.decisions += other.decisions
+        self._lines += other.lines
+        self.max_lines = max(self.max_lines, other.max_lines)
+
+    def bound(self, errors: float) -> float:
+        """Return the logarithm of the mean, so many standard errors away."""
+        # Game lengths are about exponential: the relative error is 1 / √games.
+        ended = max(self.ended, 1)
+        return math.log(max(self.lines, 0.5) / ended) + errors / math.sqrt(ended)
+
+    def summarise(self) -> Evaluation:
+        """Return what the games have shown."""
+        lower, upper = exponential_interval(self.lines, self.ended)
+        return Evaluation(
+            mean_lines=self.lines / max(self.ended, 1),
+            lower=lower,
+            upper=upper,
+            games=self.ended + int((self._table.games.pieces > 0).sum()),
+            finished=self.ended,
+            max_lines=max(self.max_lines, int(self._table.games.lines.max())),
+            pieces=self.decisions,
+            capped=self.ended == 0,
+        )
+
+    def _begin_again(self) -> None:
+        games = self._table.games
+        ended = np.flatnonzero(self._table.over)
+        for game in ended.tolist():
+            lines = int(games.lines[game])
+            self._lines += lines
+            self.max_lines = max(self.max_lines, lines)
+            kernels.new_game(games.state, game, games.randomizer)
+        self.ended += len(ended)
+        self._table.over[:] = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A policy that has become the best.
+
+    Attributes:
+        candidate: what it was offered with.
+        evaluation: the fresh games that confirmed it, and no others.
+        seed: of the first of them.
+    """
+
+    candidate: Any
+    evaluation: Evaluation
+    seed: int
+
+
+class Contest:
+    """Finds the best of the policies that are offered.
+
+    Args:
+        config: whose game is played.
+        mean_lines: of the best one until now, which is not here to play.
+        games: by which that is known.
+    """
+
+    def __init__(
+        self, config: TrainingConfig, mean_lines: float = 0.0, games: int = 1
+    ) -> None:
+        self._config = config
+        self._seed = (config.seed or 0) + SEED_OFFSET
+        # What the best one is believed to do at least; of its arm, if it has one.
+        self._bar = math.log(max(mean_lines, 0.5)) - CAUTION / math.sqrt(max(games, 1))
+        self._champion: Arm | None = None
+        self._candidates: dict[Arm, Any] = {}
+        self._waiting: tuple[Player, Any] | None = None
+        self._verdict: Verdict | None = None
+        self._trial: _Trial | None = None
+        self._is_abandoned = False
+        # Seconds spent on policies at their first turn, and on those that stayed.
+        self._spent_on_new = self._spent_on_old = 0.0
+        self._lock = threading.Lock()
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether no policy waits for its first turn."""
+        return self._waiting is None
+
+    def offer(self, player: Player, candidate: Any) -> None:
+        """Let a policy play; `candidate` comes back if it becomes the best."""
+        with self._lock:
+            self._waiting = player, candidate
+
+    def take_verdict(self) -> Verdict | None:
+        """Return the new best one, if there is one since the last call."""
+        with self._lock:
+            verdict, self._verdict = self._verdict, None
+        return verdict
+
+    def begin_last(self, player: Player, candidate: Any) -> None:
+        """Begin the turn of a last policy; nobody else's thread may be at work."""
+        self._is_abandoned = False
+        self._trial = None
+        self.offer(player, candidate)
+        self._spent_on_new = 0.0
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether a policy waits for its first turn, or is being confirmed."""
+        return self._waiting is not None or self._trial is not None
+
+    def abandon(self) -> None:
+        """Let a turn that is under way end at once."""
+        self._is_abandoned = True
+
+    def work(self, seconds: float) -> bool:
+        """Let one policy play for about so long; return False if there is none to."""
+        before = time.perf_counter()
+        trial = self._trial
+        arm = trial.fresh if trial else None
+        is_new = self._spent_on_new <= self._spent_on_old
+        if arm is None and not is_new:
+            arm = self._next_old()
+        if arm is None:
+            arm = self._next_new()
+            is_new = arm is not None
+        if arm is None:
+            arm = self._next_old()
+        if arm is None:
+            return False
+        spent, enough = 0.0, arm.ended + TURN_GAMES
+        while spent < seconds and arm.ended < enough and not self._is_abandoned:
+            arm.play()
+            spent = time.perf_counter() - before
+        if trial is not None:
+            trial.seconds += spent
+            self._end_trial(trial)
+            return True
+        if is_new:
+            self._spent_on_new += spent
+        else:
+            self._spent_on_old += spent
+        if arm is not self._champion and arm.bound(-CAUTION) > self._current_bar():
+            self._trial = _Trial(arm, self._new_arm(arm.player), self._seed - GAMES)
+        else:
+            self._drop()
+        return True
+
+    def _next_new(self) -> Arm | None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            return None
+        player, candidate = waiting
+        arm = self._new_arm(player)
+        self._candidates[arm] = candidate
+        return arm
+
+    def _next_old(self) -> Arm | None:
+        hopeful = [arm for arm in self._candidates if arm.ended < ENOUGH_GAMES]
+        return max(hopeful, key=lambda arm: arm.bound(CAUTION), default=None)
+
+    def _end_trial(self, trial: _Trial) -> None:
+        arm, fresh = trial.arm, trial.fresh
+        if fresh.ended < CONFIRMING_GAMES and trial.seconds < CONFIRMING_SECONDS:
+            return
+        self._trial = None
+        arm.add(fresh)
+        if arm.bound(-CAUTION) > self._current_bar():
+            self._champion = arm
+            found = Verdict(self._candidates[arm], fresh.summarise(), trial.seed)
+            with self._lock:
+                self._verdict = found
+        self._drop()
+
+    def _drop(self) -> None:
+        """Drop who cannot become the best; the champion stays."""
+        bar = self._current_bar()
+        others = [arm for arm in self._candidates if arm is not self._champion]
+        others.sort(key=lambda arm: arm.bound(CAUTION))
+        for place, arm in enumerate(reversed(others)):
+            if place >= MAX_ARMS or arm.bound(CAUTION) < bar:
+                del self._candidates[arm]
+
+    def _current_bar(self) -> float:
+        champion = self._champion
+        return self._bar if champion is None else champion.bound(-CAUTION)
+
+    def _new_arm(self, player: Player) -> Arm:
+        self._seed += GAMES
+        return Arm(player, self._config, self._seed - GAMES)
+
+
+@dataclass
+class _Trial:
+    """The fresh games that may confirm a leader."""
+
+    arm: Arm
+    fresh: Arm
+    seed: int
+    seconds: float = 0.0
+
+
+class ContestThread:
+    """Lets a contest go on beside the training, as long as that is under way."""
+
+    def __init__(self, contest: Contest) -> None:
+        self._contest = contest
+        self._called = time.perf_counter()
+        self._is_closed = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="contest", daemon=True)
+        self._thread.start()
+
+    def call(self) -> None:
+        """Say that the training goes on; raise what has gone wrong in the thread."""
+        self._called = time.perf_counter()
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        """End the thread."""
+        self._is_closed = True
+        self._contest.abandon()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while not self._is_closed:
+                is_late = time.perf_counter() - self._called > PATIENCE_SECONDS
+                if is_late or not self._contest.work(TURN_SECONDS):
+                    time.sleep(REST_SECONDS)
+        except BaseException as error:  # raised again by `call`
+            self._error = error
+
+
+def has_second_core() -> bool:
+    """Return whether a thread can run beside the training without slowing it."""
+    return len(os.sched_getaffinity(0)) > 1
