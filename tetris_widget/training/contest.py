@@ -316,4 +316,6 @@ class ContestThread:
 
 def has_second_core() -> bool:
     """Return whether a thread can run beside the training without slowing it."""
-    return len(os.sched_getaffinity(0)) > 1
+    # Only Linux says which cores are ours.
+    own = getattr(os, "sched_getaffinity", None)
+    return (len(own(0)) if own is not None else os.cpu_count() or 1) > 1

@@ -308,7 +308,7 @@ class AfterstatePolicy(ActorCriticPolicy):
         super().__init__(*args, **kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
-        self.net: Any = AfterstateNet(
+        self.net: AfterstateNet | PatternNet = AfterstateNet(
             _n_features(self.observation_space), self.is_linear
         )
         options: dict[str, Any] = {"lr": lr_schedule(1), **self.optimizer_kwargs}
@@ -342,7 +342,7 @@ class PatternPolicy(AfterstatePolicy):
     """PPO's and A2C's policy that scores patterns in `board` observations."""
 
     def _build(self, lr_schedule: Schedule) -> None:
-        self.net: Any = PatternNet(self.observation_space)
+        self.net: AfterstateNet | PatternNet = PatternNet(self.observation_space)
         options: dict[str, Any] = {"lr": lr_schedule(1), **self.optimizer_kwargs}
         self.optimizer = self.optimizer_class(self.parameters(), **options)
 
