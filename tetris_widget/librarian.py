@@ -193,6 +193,7 @@ class Librarian:
         process.join(CLOSE_SECONDS)
         if process.is_alive():
             process.kill()
+            process.join(CLOSE_SECONDS)  # or it stays as a zombie
 
     def _spawn(self) -> None:
         context = multiprocessing.get_context("spawn")
