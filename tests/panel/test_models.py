@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -254,6 +256,22 @@ def test_the_best_model_and_the_goal_are_told_and_a_finished_run_goes_on(
     wait_for(lambda: again.status == "Training")
     assert again.config.target_lines is None
     wait_for(lambda: again._status()["timesteps"] > status["timesteps"])
+
+
+def test_silence_is_told_with_its_phase_and_is_no_death(panel: TrainingPanel) -> None:
+    panel.start()
+    wait_for(lambda: panel._history.episodes > 20)
+    pid = panel._manager.get_status()["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_for(lambda: panel._status()["not_responding"])
+        silence = panel._status()["not_responding"]
+        assert isinstance(silence["seconds"], int)
+        assert silence["phase"]
+        assert panel.status == "Training"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: panel._status()["not_responding"] is None)
 
 
 def test_the_list_is_sent_however_early_it_is_read(

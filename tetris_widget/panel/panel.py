@@ -653,7 +653,7 @@ class TrainingPanel:
             "best_lines": self._history.best_lines,
             "best_eval": self._best_eval,
             "target_lines": self.config.target_lines,
-            "not_responding": asked.get("not_responding"),
+            "not_responding": _in_whole_seconds(asked["not_responding"]),
             "view": self._view,
             "speed": self._speed,
             "pace": moves_per_second(self._speed),
@@ -712,6 +712,11 @@ class TrainingPanel:
         if self._run is None:
             raise NoModelError("no run yet: call start() or press Start")
         return self._run
+
+
+def _in_whole_seconds(silence: Message | None) -> Message | None:
+    """Return a silence that changes once a second, not with every look at it."""
+    return silence and {**silence, "seconds": int(silence["seconds"])}
 
 
 def _interval(facts: Message | None) -> Message | None:
