@@ -8,12 +8,13 @@ panel: any queues and Events with the standard methods will do.
 from __future__ import annotations
 
 import contextlib
+import json
 import queue
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,8 +23,16 @@ from stable_baselines3.common.logger import KVWriter, Logger
 
 from tetris_widget.config import check_speed, step_delay
 from tetris_widget.ipc import Pulse
-from tetris_widget.run_directory import read_metadata, to_jsonable
+from tetris_widget.run_directory import (
+    RECORD_NAME,
+    read_metadata,
+    to_jsonable,
+    write_atomically,
+)
 from tetris_widget.training.best import save_model
+
+if TYPE_CHECKING:  # it loads numba, which other envs have no use for
+    from tetris_widget.training.record import Recorder
 
 Message = dict[str, Any]
 
@@ -78,6 +87,7 @@ class WebMetricsCallback(BaseCallback):
         background: called every 10 ms or so while the run isn't paused.
         between_rollouts: called at the beginning of each rollout.
         on_pause: called at the beginning of each pause.
+        recorder: keeps the running games, for the best one to be played again.
         pulse: is told now and then that the run is alive, and its phase.
     """
 
@@ -114,6 +124,7 @@ class WebMetricsCallback(BaseCallback):
         self.background: list[Callable[[], None]] = []
         self.between_rollouts: list[Callable[[], None]] = []
         self.on_pause: list[Callable[[], None]] = []
+        self.recorder: Recorder | None = None
         self.pulse: Pulse | None = None
         self.handlers: dict[str, Callable[[Mapping[str, Any]], None]] = {
             "stop": self._on_stop_command,
@@ -219,6 +230,8 @@ class WebMetricsCallback(BaseCallback):
     def _on_step(self) -> bool:
         if not self.acts_between_rollouts and not self._control_point():
             return False
+        if self.recorder is not None:
+            self.recorder.add(self.locals["dones"])
         self._count_episodes()
         if self.visual_mode and self.num_timesteps >= self._next_board:
             self._next_board = self.num_timesteps + self.board_update_freq
@@ -378,7 +391,7 @@ class WebMetricsCallback(BaseCallback):
                 saved = read_metadata(self._best_model_file) or {}
                 self._best_lines_saved = int(saved.get("best_lines", 0))
             if lines >= self._best_lines_saved:
-                self._save_best_model(lines, reward)
+                self._save_best_model(lines, reward, env)
             else:
                 self._tell_best(f"best/ keeps its model of {self._best_lines_saved:,}")
 
@@ -386,7 +399,7 @@ class WebMetricsCallback(BaseCallback):
     def _best_model_file(self) -> Path:
         return self.checkpoint_dir / "best" / "model.zip"
 
-    def _save_best_model(self, lines: int, reward: float) -> None:
+    def _save_best_model(self, lines: int, reward: float, env: int = 0) -> None:
         path = self._best_model_file
         metadata = to_jsonable(
             {
@@ -401,12 +414,22 @@ class WebMetricsCallback(BaseCallback):
         try:
             with self.during("saving"):
                 save_model(self.model, path, metadata)
+                self._save_record(metadata, env)
         except OSError as error:
             reason = error.strerror or error
             self.warn(f"could not save the best model: {reason}")
             return
         self._best_lines_saved = lines
         self._tell_best(f"saved to best/{path.name}")
+
+    def _save_record(self, metadata: Message, env: int) -> None:
+        """Keep the game beside the model; none rather than that of another best."""
+        record = None if self.recorder is None else self.recorder.game(env)
+        path = self._best_model_file.with_name(RECORD_NAME)
+        if record is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_atomically(path, json.dumps({**metadata, **record}), sync=False)
 
     def _tell_best(self, where: str) -> None:
         self.send(

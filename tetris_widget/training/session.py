@@ -45,6 +45,7 @@ from tetris_widget.training.display import DisplayGame
 from tetris_widget.training.evaluation import Evaluation, Evaluator, Player
 from tetris_widget.training.optimizer import ParameterAverage
 from tetris_widget.training.policies import build_model
+from tetris_widget.training.record import Recorder
 
 # An evaluation runs in slices so short that nobody notices them.
 EVALUATION_SLICE_SECONDS = 0.004
@@ -128,6 +129,7 @@ class TrainingSession:
         if config.evaluation:
             self._callback.background.append(self._evaluation.tick)
         self._resumed = None if resume is None else self._go_on(resume)
+        self._callback.between_rollouts.append(self._record_games)
         if resume is None and config.initial_model is not None:
             take_parameters(self._model, Path(config.initial_model))
         self._checkpointer = Checkpointer(
@@ -186,6 +188,11 @@ class TrainingSession:
             self._checkpointer.save_end()
         self._save_last_model(outcome)
         return outcome
+
+    def _record_games(self) -> None:
+        """Begin to record, once the env is where the run begins or goes on."""
+        if self._callback.recorder is None:
+            self._callback.recorder = Recorder(self._env)
 
     def _go_on(self, resume: Mapping[str, Any]) -> Snapshot:
         """Make the run what it was at a checkpoint."""
