@@ -231,7 +231,7 @@ class WebMetricsCallback(BaseCallback):
         if not self.acts_between_rollouts and not self._control_point():
             return False
         if self.recorder is not None:
-            self.recorder.add(self.locals["dones"])
+            self.recorder.add()
         self._count_episodes()
         if self.visual_mode and self.num_timesteps >= self._next_board:
             self._next_board = self.num_timesteps + self.board_update_freq
@@ -354,7 +354,10 @@ class WebMetricsCallback(BaseCallback):
         dones = self.locals["dones"]
         if not np.count_nonzero(dones):  # the quickest that NumPy has
             return
-        for env in np.flatnonzero(dones).tolist():
+        ended = np.flatnonzero(dones)
+        if self.recorder is not None:
+            self.recorder.end(ended)
+        for env in ended.tolist():
             info = self.locals["infos"][env]
             monitored = info.get("episode")
             reward = float(monitored["r"] if monitored else self._returns[env])

@@ -42,12 +42,15 @@ class Recorder:
         self._steps = 0
         fresh = env.games.pieces == 0
         self._begun = np.where(fresh, 0, -1)
-        self._pieces = [array.copy() for array in self._arrays()]
+        _, queue, position, generator, *_ = env.games.state
+        # The games' own, which change in place, and as they were at each beginning.
+        self._arrays: list[NDArray[Any]] = [queue, position, generator]
+        self._pieces = [array.copy() for array in self._arrays]
         self._next: NDArray[np.intp] | None = None
         self._next_pieces: list[NDArray[Any]] = []
 
-    def add(self, dones: NDArray[np.bool_]) -> None:
-        """Take in the env's last step, in which the games `dones` ended."""
+    def add(self) -> None:
+        """Take in the env's last step."""
         if self._next is not None:
             for kept, array in zip(self._pieces, self._next_pieces, strict=True):
                 kept[self._next] = array
@@ -55,10 +58,12 @@ class Recorder:
             self._next = None
         self._ring[self._steps % self._capacity] = self._env.actions
         self._steps += 1
-        if np.count_nonzero(dones):
-            # The env has begun the next ones already; `game` is asked for the last.
-            self._next = np.flatnonzero(dones)
-            self._next_pieces = [array[self._next] for array in self._arrays()]
+
+    def end(self, games: NDArray[np.intp]) -> None:
+        """Take in which games the last step has ended; `game` then has them."""
+        # The env has begun the next ones already.
+        self._next = games
+        self._next_pieces = [array[games] for array in self._arrays]
 
     def game(self, env: int) -> Record | None:
         """Return the game that ends with the last step, or None if it is not known."""
@@ -77,10 +82,6 @@ class Recorder:
         for field, array in zip(PIECES, self._pieces, strict=True):
             record[field] = array[env].tolist()
         return {**record, "actions": self._ring[rows, env].tolist()}
-
-    def _arrays(self) -> list[NDArray[Any]]:
-        _, queue, position, generator, *_ = self._env.games.state
-        return [queue, position, generator]
 
 
 def replay(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
