@@ -260,10 +260,10 @@ class WebMetricsCallback(BaseCallback):
 
     def _control_point(self) -> bool:
         """Stop? Commands. Pause. Stop? Return whether to go on."""
-        if not self._is_stopped():
+        if not self.is_stop_asked():
             self._process_commands()
             self._wait_while_paused()
-        if self._is_stopped():
+        if self.is_stop_asked():
             self.has_stopped = True
             return False
         now = time.perf_counter()
@@ -278,7 +278,8 @@ class WebMetricsCallback(BaseCallback):
         if self.pulse is not None:
             self.pulse.beat(phase)
 
-    def _is_stopped(self) -> bool:
+    def is_stop_asked(self) -> bool:
+        """Return whether the training is to stop at the next control point."""
         if self._stop_commanded:
             return True
         return self.stop_event is not None and bool(self.stop_event.is_set())
@@ -292,11 +293,11 @@ class WebMetricsCallback(BaseCallback):
         for work in self.on_pause:
             work()
         with self.during("paused"):
-            while not self.pause_event.wait(SLICE_SECONDS) and not self._is_stopped():
+            while not self.pause_event.wait(SLICE_SECONDS) and not self.is_stop_asked():
                 self._beat()
                 self._process_commands()
         self._paused_seconds += time.perf_counter() - since
-        if not self._is_stopped():
+        if not self.is_stop_asked():
             self._send_status("running")
 
     def _process_commands(self) -> None:
@@ -337,7 +338,7 @@ class WebMetricsCallback(BaseCallback):
         until = time.perf_counter() + seconds
         while (left := until - time.perf_counter()) > 0:
             paused = self.pause_event is not None and not self.pause_event.is_set()
-            if paused or self._is_stopped():
+            if paused or self.is_stop_asked():
                 return
             self._beat()
             time.sleep(min(left, SLICE_SECONDS))

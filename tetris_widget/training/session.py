@@ -436,8 +436,12 @@ class _Contest:
         self._contest.begin_last(
             Player(self._model, parameters), (parameters, timesteps)
         )
-        while time.perf_counter() < until and self._contest.is_undecided:
-            self._contest.work(EVALUATION_SLICE_SECONDS)
+        while (
+            time.perf_counter() < until
+            and self._contest.is_undecided
+            and not self._callback.is_stop_asked()
+        ):
+            self.work(EVALUATION_SLICE_SECONDS)
         self.close()
 
     def tick(self, elapsed: float) -> None:
@@ -461,7 +465,8 @@ class _Contest:
 
     def work(self, seconds: float) -> None:
         """Go on with the games on the training's own time."""
-        self._contest.work(seconds)
+        with self._callback.during("evaluation"):
+            self._contest.work(seconds)
 
     def _offer(self) -> None:
         parameters = copy_parameters(self._model.get_parameters())
