@@ -184,10 +184,21 @@ class TrainingSession:
         outcome = "stopped" if self._callback.has_stopped else "finished"
         if self._callback.has_stopped or self.goal is not None:
             self._checkpointer.save()  # in the middle of a rollout
+            self._tell_what_happens_again()
         else:
             self._checkpointer.save_end()
         self._save_last_model(outcome)
         return outcome
+
+    def _tell_what_happens_again(self) -> None:
+        """Say how far the run is kept, if a stop in mid-rollout has taken some back."""
+        kept, reached = self._checkpointer.saved_timesteps, self._model.num_timesteps
+        if kept is not None and kept < reached:
+            text = (
+                f"kept until timestep {kept:,}; the {reached - kept:,} after it happen "
+                "again, the same, when the run is resumed"
+            )
+            self._callback.send("info", kind="note", text=text)
 
     def _record_games(self) -> None:
         """Begin to record, once the env is where the run begins or goes on."""
