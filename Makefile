@@ -24,6 +24,7 @@ test-slow: $(VENV)/.dev
 bench: $(VENV)/.chromium
 	$(BIN)/python -m benchmarks.game
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.durability
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.guideline
 	$(BIN)/python -m benchmarks.browser

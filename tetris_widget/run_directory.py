@@ -50,6 +50,7 @@ PACKAGES = (
 MAX_NAME = 50
 PUNCTUATION = " .,+=()-_"
 METADATA_NAME = "metadata.json"
+RECORD_NAME = "record.json"
 # What reading a zip that is none, or that was cut or changed, can raise.
 DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 LOCK_SECONDS = 0.05
@@ -271,6 +272,19 @@ class RunDirectory:
         """Return the names of the named checkpoints."""
         found = self.path.joinpath("checkpoints", "named").glob("*.zip")
         return sorted(path.stem for path in found)
+
+    def record(self) -> dict[str, Any] | None:
+        """Return the best game: `best_lines`, …, `actions`, and what they follow from.
+
+        `training.record.replay` plays it again move for move. None: there is none yet,
+        or it was under way when the run was resumed, or too long to be kept.
+        """
+        path = self.best_model_file.with_name(RECORD_NAME)
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return record if isinstance(record, dict) else None
 
     def config(self) -> TrainingConfig:
         """Return the configuration that the run was started with.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -99,7 +100,8 @@ class History(RuleBasedStateMachine):
     def kill(self) -> None:
         pid = self.kernel.status()["pid"]
         if pid is not None:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
             wait_for(lambda: not self.is_running(), 2)
 
     @precondition(lambda self: self.is_running())
@@ -107,9 +109,11 @@ class History(RuleBasedStateMachine):
     def stall(self, seconds: float) -> None:
         pid = self.kernel.status()["pid"]
         if pid is not None:
-            os.kill(pid, signal.SIGSTOP)
-            time.sleep(seconds)
-            os.kill(pid, signal.SIGCONT)
+            # It may be on its way out already.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+                time.sleep(seconds)
+                os.kill(pid, signal.SIGCONT)
 
     @precondition(lambda self: not self.is_running())
     @rule()

@@ -107,8 +107,19 @@ class ToySession:
             self._best = lines
             text = f"new best: {lines} lines in one game"
             best = {"best_lines": lines, "episode": self._episode}
-            write_atomically(self._run.path / "best" / "metadata.json", to_json(best))
+            if lines >= self._saved_best():
+                write_atomically(self._best_file, to_json(best))
             self._send("info", kind="best", text=text, **best)
+
+    @property
+    def _best_file(self) -> Path:
+        return self._run.path / "best" / "metadata.json"
+
+    def _saved_best(self) -> int:
+        """One from after the checkpoint that the run goes on from may be better."""
+        if not self._best_file.exists():
+            return 0
+        return int(json.loads(self._best_file.read_text())["best_lines"])
 
     def _hang(self) -> None:
         if os.environ[FAULT] == "deaf":

@@ -80,7 +80,18 @@ def test_a_pause_writes_one_and_so_does_a_stop(
     wait_for(lambda: run.callback.num_timesteps > paused_at + 1_000)
     run.stop.set()
     thread.join(20)
-    assert timesteps(run.run)[0] > paused_at
+    kept = timesteps(run.run)[0]
+    assert kept > paused_at
+    notes = [m["text"] for m in run.messages.of_type("info") if m["kind"] == "note"]
+    again = run.callback.num_timesteps - kept
+    assert notes == (
+        [
+            f"kept until timestep {kept:,}; the {again:,} after it happen "
+            "again, the same, when the run is resumed"
+        ]
+        if again
+        else []
+    )
 
 
 def test_a_failure_keeps_the_last_boundary(config: TrainingConfig) -> None:

@@ -137,6 +137,11 @@ class TetrisVecEnv(VecEnv):
         dones = games.terminated | games.truncated
         return self._observe(), self._rewards(), dones, self._new_infos(dones)
 
+    @property
+    def actions(self) -> NDArray[np.int64]:
+        """The actions of the last step: (n_envs,)."""
+        return self._actions
+
     def action_masks(self) -> NDArray[np.bool_]:
         """Return which actions are legal: (n_envs, 4 × columns) bool."""
         return self.games.mask()

@@ -8,12 +8,13 @@ panel: any queues and Events with the standard methods will do.
 from __future__ import annotations
 
 import contextlib
+import json
 import queue
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,8 +23,16 @@ from stable_baselines3.common.logger import KVWriter, Logger
 
 from tetris_widget.config import check_speed, step_delay
 from tetris_widget.ipc import Pulse
-from tetris_widget.run_directory import read_metadata, to_jsonable
+from tetris_widget.run_directory import (
+    RECORD_NAME,
+    read_metadata,
+    to_jsonable,
+    write_atomically,
+)
 from tetris_widget.training.best import save_model
+
+if TYPE_CHECKING:  # it loads numba, which other envs have no use for
+    from tetris_widget.training.record import Recorder
 
 Message = dict[str, Any]
 
@@ -78,6 +87,7 @@ class WebMetricsCallback(BaseCallback):
         background: called every 10 ms or so while the run isn't paused.
         between_rollouts: called at the beginning of each rollout.
         on_pause: called at the beginning of each pause.
+        recorder: keeps the running games, for the best one to be played again.
         pulse: is told now and then that the run is alive, and its phase.
     """
 
@@ -114,6 +124,7 @@ class WebMetricsCallback(BaseCallback):
         self.background: list[Callable[[], None]] = []
         self.between_rollouts: list[Callable[[], None]] = []
         self.on_pause: list[Callable[[], None]] = []
+        self.recorder: Recorder | None = None
         self.pulse: Pulse | None = None
         self.handlers: dict[str, Callable[[Mapping[str, Any]], None]] = {
             "stop": self._on_stop_command,
@@ -219,6 +230,8 @@ class WebMetricsCallback(BaseCallback):
     def _on_step(self) -> bool:
         if not self.acts_between_rollouts and not self._control_point():
             return False
+        if self.recorder is not None:
+            self.recorder.add()
         self._count_episodes()
         if self.visual_mode and self.num_timesteps >= self._next_board:
             self._next_board = self.num_timesteps + self.board_update_freq
@@ -247,10 +260,10 @@ class WebMetricsCallback(BaseCallback):
 
     def _control_point(self) -> bool:
         """Stop? Commands. Pause. Stop? Return whether to go on."""
-        if not self._is_stopped():
+        if not self.is_stop_asked():
             self._process_commands()
             self._wait_while_paused()
-        if self._is_stopped():
+        if self.is_stop_asked():
             self.has_stopped = True
             return False
         now = time.perf_counter()
@@ -265,7 +278,8 @@ class WebMetricsCallback(BaseCallback):
         if self.pulse is not None:
             self.pulse.beat(phase)
 
-    def _is_stopped(self) -> bool:
+    def is_stop_asked(self) -> bool:
+        """Return whether the training is to stop at the next control point."""
         if self._stop_commanded:
             return True
         return self.stop_event is not None and bool(self.stop_event.is_set())
@@ -279,11 +293,11 @@ class WebMetricsCallback(BaseCallback):
         for work in self.on_pause:
             work()
         with self.during("paused"):
-            while not self.pause_event.wait(SLICE_SECONDS) and not self._is_stopped():
+            while not self.pause_event.wait(SLICE_SECONDS) and not self.is_stop_asked():
                 self._beat()
                 self._process_commands()
         self._paused_seconds += time.perf_counter() - since
-        if not self._is_stopped():
+        if not self.is_stop_asked():
             self._send_status("running")
 
     def _process_commands(self) -> None:
@@ -324,7 +338,7 @@ class WebMetricsCallback(BaseCallback):
         until = time.perf_counter() + seconds
         while (left := until - time.perf_counter()) > 0:
             paused = self.pause_event is not None and not self.pause_event.is_set()
-            if paused or self._is_stopped():
+            if paused or self.is_stop_asked():
                 return
             self._beat()
             time.sleep(min(left, SLICE_SECONDS))
@@ -341,7 +355,10 @@ class WebMetricsCallback(BaseCallback):
         dones = self.locals["dones"]
         if not np.count_nonzero(dones):  # the quickest that NumPy has
             return
-        for env in np.flatnonzero(dones).tolist():
+        ended = np.flatnonzero(dones)
+        if self.recorder is not None:
+            self.recorder.end(ended)
+        for env in ended.tolist():
             info = self.locals["infos"][env]
             monitored = info.get("episode")
             reward = float(monitored["r"] if monitored else self._returns[env])
@@ -378,7 +395,7 @@ class WebMetricsCallback(BaseCallback):
                 saved = read_metadata(self._best_model_file) or {}
                 self._best_lines_saved = int(saved.get("best_lines", 0))
             if lines >= self._best_lines_saved:
-                self._save_best_model(lines, reward)
+                self._save_best_model(lines, reward, env)
             else:
                 self._tell_best(f"best/ keeps its model of {self._best_lines_saved:,}")
 
@@ -386,7 +403,7 @@ class WebMetricsCallback(BaseCallback):
     def _best_model_file(self) -> Path:
         return self.checkpoint_dir / "best" / "model.zip"
 
-    def _save_best_model(self, lines: int, reward: float) -> None:
+    def _save_best_model(self, lines: int, reward: float, env: int = 0) -> None:
         path = self._best_model_file
         metadata = to_jsonable(
             {
@@ -401,12 +418,22 @@ class WebMetricsCallback(BaseCallback):
         try:
             with self.during("saving"):
                 save_model(self.model, path, metadata)
+                self._save_record(metadata, env)
         except OSError as error:
             reason = error.strerror or error
             self.warn(f"could not save the best model: {reason}")
             return
         self._best_lines_saved = lines
         self._tell_best(f"saved to best/{path.name}")
+
+    def _save_record(self, metadata: Message, env: int) -> None:
+        """Keep the game beside the model; none rather than that of another best."""
+        record = None if self.recorder is None else self.recorder.game(env)
+        path = self._best_model_file.with_name(RECORD_NAME)
+        if record is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_atomically(path, json.dumps({**metadata, **record}), sync=False)
 
     def _tell_best(self, where: str) -> None:
         self.send(

@@ -48,6 +48,9 @@ class Checkpointer:
         sync: puts every episode counted so far on disk; a checkpoint that counts more
             than are there would leave a gap. An OSError means that it cannot.
         resumed: what the run goes on from; None: it is new.
+
+    Attributes:
+        saved_timesteps: of the newest checkpoint on disk; None: there is none.
     """
 
     def __init__(
@@ -71,17 +74,17 @@ class Checkpointer:
         self._snapshot_due = 0.0
         # A new run has one at once: killed early, it can still be resumed.
         self._due = 0.0 if resumed is None else time.perf_counter() + seconds
-        self._saved_timesteps = None if resumed is None else resumed.timesteps
+        self.saved_timesteps = None if resumed is None else resumed.timesteps
         self._has_failed = False
 
     def save(self) -> None:
         """Write the last boundary, unless it is on disk already."""
         if not self._keeps_snapshots:
             self._take()
-        if self._snapshot is None or self._snapshot.timesteps == self._saved_timesteps:
+        if self._snapshot is None or self._snapshot.timesteps == self.saved_timesteps:
             return
         if self._write(self._run.checkpoint_file(self._snapshot.timesteps)):
-            self._saved_timesteps = self._snapshot.timesteps
+            self.saved_timesteps = self._snapshot.timesteps
             self._prune()
 
     def save_end(self) -> None:

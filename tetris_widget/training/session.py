@@ -45,6 +45,7 @@ from tetris_widget.training.display import DisplayGame
 from tetris_widget.training.evaluation import Evaluation, Evaluator, Player
 from tetris_widget.training.optimizer import ParameterAverage
 from tetris_widget.training.policies import build_model
+from tetris_widget.training.record import Recorder
 
 # An evaluation runs in slices so short that nobody notices them.
 EVALUATION_SLICE_SECONDS = 0.004
@@ -128,6 +129,7 @@ class TrainingSession:
         if config.evaluation:
             self._callback.background.append(self._evaluation.tick)
         self._resumed = None if resume is None else self._go_on(resume)
+        self._callback.between_rollouts.append(self._record_games)
         if resume is None and config.initial_model is not None:
             take_parameters(self._model, Path(config.initial_model))
         self._checkpointer = Checkpointer(
@@ -182,10 +184,26 @@ class TrainingSession:
         outcome = "stopped" if self._callback.has_stopped else "finished"
         if self._callback.has_stopped or self.goal is not None:
             self._checkpointer.save()  # in the middle of a rollout
+            self._tell_what_happens_again()
         else:
             self._checkpointer.save_end()
         self._save_last_model(outcome)
         return outcome
+
+    def _tell_what_happens_again(self) -> None:
+        """Say how far the run is kept, if a stop in mid-rollout has taken some back."""
+        kept, reached = self._checkpointer.saved_timesteps, self._model.num_timesteps
+        if kept is not None and kept < reached:
+            text = (
+                f"kept until timestep {kept:,}; the {reached - kept:,} after it happen "
+                "again, the same, when the run is resumed"
+            )
+            self._callback.send("info", kind="note", text=text)
+
+    def _record_games(self) -> None:
+        """Begin to record, once the env is where the run begins or goes on."""
+        if self._callback.recorder is None:
+            self._callback.recorder = Recorder(self._env)
 
     def _go_on(self, resume: Mapping[str, Any]) -> Snapshot:
         """Make the run what it was at a checkpoint."""
@@ -429,8 +447,12 @@ class _Contest:
         self._contest.begin_last(
             Player(self._model, parameters), (parameters, timesteps)
         )
-        while time.perf_counter() < until and self._contest.is_undecided:
-            self._contest.work(EVALUATION_SLICE_SECONDS)
+        while (
+            time.perf_counter() < until
+            and self._contest.is_undecided
+            and not self._callback.is_stop_asked()
+        ):
+            self.work(EVALUATION_SLICE_SECONDS)
         self.close()
 
     def tick(self, elapsed: float) -> None:
@@ -454,7 +476,8 @@ class _Contest:
 
     def work(self, seconds: float) -> None:
         """Go on with the games on the training's own time."""
-        self._contest.work(seconds)
+        with self._callback.during("evaluation"):
+            self._contest.work(seconds)
 
     def _offer(self) -> None:
         parameters = copy_parameters(self._model.get_parameters())

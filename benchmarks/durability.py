@@ -1,0 +1,211 @@
+"""What it costs that nothing is lost: shares of the training time, and latencies.
+
+Prints a table: the share of checkpoints and of the journal in a default run's CPU time,
+how long attaching to a run of a million episodes takes, how soon a pause is
+acknowledged, how long a stop with a full replay buffer takes, and what of it is the
+disk's.
+
+Run by `make bench`; about two minutes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import random
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.training import Listener, p95, ready, until
+from tetris_widget.config import TrainingConfig
+from tetris_widget.manager import TrainingManager
+from tetris_widget.run_directory import EPISODE_COLUMNS, RunDirectory
+
+RUN_SECONDS = 12.0
+EPISODES = 1_000_000
+PAUSES = 100
+STOPS = 3
+
+
+class Clock:
+    """CPU and wall seconds spent in some functions, on whichever thread."""
+
+    def __init__(self) -> None:
+        self.cpu = 0.0
+        self.wall = 0.0
+        self.calls = 0
+
+    def watch(self, owner: Any, name: str) -> None:
+        """Count the time spent in a method from now on."""
+        original: Callable[..., Any] = getattr(owner, name)
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            cpu, wall = time.thread_time(), time.perf_counter()
+            try:
+                return original(*arguments, **options)
+            finally:
+                self.cpu += time.thread_time() - cpu
+                self.wall += time.perf_counter() - wall
+                self.calls += 1
+
+        setattr(owner, name, timed)
+
+
+def shares(directory: str) -> dict[str, float]:
+    """Train the default run in this process; return shares of its CPU time."""
+    from tetris_widget.ipc import BatchQueue
+    from tetris_widget.training.journal import Journal
+    from tetris_widget.training.outbox import Outbox
+    from tetris_widget.training.policies import warm_up
+    from tetris_widget.training.session import TrainingSession
+
+    config = TrainingConfig(total_timesteps=10**9, run_dir=directory)
+    warm_up(config)
+    run = RunDirectory.create(config)
+    manager = TrainingManager()
+    messages: BatchQueue = manager.metrics_queue
+    outbox = Outbox(messages, run.run_id, Journal(run, print))
+    stop = threading.Event()
+    session = TrainingSession(
+        config, run, outbox, queue.SimpleQueue(), manager.pause_event, stop
+    )
+    snapshots, files, journal = Clock(), Clock(), Clock()
+    snapshots.watch(session._checkpointer, "_take")
+    files.watch(session._checkpointer, "_write")
+    journal.watch(outbox.journal, "write")
+    threading.Thread(target=drain, args=(messages,), daemon=True).start()
+    threading.Timer(RUN_SECONDS, stop.set).start()
+    began = time.process_time()
+    session.train()
+    total = time.process_time() - began
+    outbox.close(5)
+    per_file = files.cpu / files.calls
+    return {
+        "snapshots in memory": snapshots.cpu / total,
+        # One was written at the start, one at the end.
+        "checkpoint files, one each 30 s": per_file / config.checkpoint_seconds,
+        "journal": journal.cpu / total,
+        "recording games": recording(session) / total,
+    }
+
+
+def recording(session: Any) -> float:
+    """Return the CPU seconds that a run's recorder has taken, by doing it again.
+
+    A clock around each step would take longer than the step.
+    """
+    recorder = session._callback.recorder
+    steps, episodes = recorder._steps, session._callback.episode_count
+    every = max(1, steps // max(1, episodes))
+    game = np.zeros(1, np.intp)
+    before = time.process_time()
+    for step in range(steps):
+        recorder.add()
+        if step % every == 0:
+            recorder.end(game)
+    return time.process_time() - before
+
+
+def drain(messages: Any) -> None:
+    """Read a queue until it is closed."""
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            messages.get()
+
+
+def attach(directory: str) -> float:
+    """Return the seconds until a panel shows a run of a million episodes."""
+    from tetris_widget import TrainingPanel
+
+    run = RunDirectory.create(TrainingConfig(run_dir=directory))
+    run.write_state("stopped", reason=None)
+    rng = random.Random(0)
+    with run.monitor_file.open("w") as file:
+        file.write(f'#{{"t_start": 0}}\n{",".join(EPISODE_COLUMNS)}\n')
+        for number in range(1, EPISODES + 1):
+            lines = int(rng.expovariate(0.01))
+            row = (float(lines), lines * 3, f"{number / 500:.3f}", number, number % 64)
+            print(*row, lines, number * 40, number, sep=",", file=file)
+    before = time.perf_counter()
+    with TrainingPanel.attach(run.path) as panel:
+        assert panel._history.episodes == EPISODES
+        return time.perf_counter() - before
+
+
+def pauses(directory: str) -> list[float]:
+    """Return the seconds until each of many pauses was acknowledged."""
+    listener = Listener()
+    manager = ready(listener)
+    manager.start_training(TrainingConfig(total_timesteps=10**9, run_dir=directory))
+    until(lambda: listener.state == "running")
+    found = []
+    for _ in range(PAUSES):
+        time.sleep(random.uniform(0.01, 0.06))
+        manager.pause_training()
+        found.append(until(lambda: listener.state == "paused"))
+        manager.resume_training()
+        until(lambda: listener.state == "running")
+    manager.close()
+    return found
+
+
+def full_buffer(directory: str) -> tuple[float, float, float]:
+    """Return how a checkpoint of a full replay buffer is made.
+
+    Returns:
+        Its MB, the seconds it takes, and those of a plain copy of as many bytes.
+    """
+    from tetris_widget.envs import TetrisVecEnv
+    from tetris_widget.training.checkpoint import take_snapshot, write_checkpoint
+    from tetris_widget.training.policies import build_model
+
+    config = TrainingConfig(algorithm="dqn", run_dir=directory)
+    env = TetrisVecEnv(config.n_envs, seed=0)
+    model: Any = build_model(config, env)
+    model.learn(2_048)
+    buffer = model.replay_buffer
+    for name in ("observations", "next_observations"):
+        array = getattr(buffer, name)
+        array[:] = array[: buffer.pos].mean(axis=0)
+    buffer.full = True
+    reports = {"returns": env.games.lines, "lengths": env.games.lines}
+    path = Path(directory) / "full.zip"
+    seconds = []
+    for _ in range(STOPS):
+        before = time.perf_counter()
+        write_checkpoint(path, model, take_snapshot(model, reports, {}))
+        seconds.append(time.perf_counter() - before)
+    size = path.stat().st_size
+    content = path.read_bytes()
+    plain = []
+    for _ in range(STOPS):
+        before = time.perf_counter()
+        with path.with_name("plain").open("wb") as file:
+            file.write(content)
+            os.fsync(file.fileno())
+        plain.append(time.perf_counter() - before)
+    return size / 1e6, min(seconds), min(plain)
+
+
+def main() -> None:
+    """Measure everything and print the table."""
+    with tempfile.TemporaryDirectory() as directory:
+        for name, share in shares(directory).items():
+            print(f"{name:<34} {100 * share:.2f} % of the CPU time", flush=True)
+        print(f"attach to {EPISODES:,} episodes       {attach(directory):.1f} s")
+        acknowledged = p95(pauses(directory))
+        print(f"pause acknowledged, p95            {acknowledged:.0f} ms", flush=True)
+        size, seconds, plain = full_buffer(directory)
+    print(f"checkpoint of a full replay buffer {seconds:.2f} s for {size:.0f} MB")
+    print(f"  as many bytes to the same disk   {plain:.2f} s")
+
+
+if __name__ == "__main__":
+    main()
