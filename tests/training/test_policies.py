@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from tetris_widget.config import TrainingConfig
+from tetris_widget.config import PRESETS, TrainingConfig
 from tetris_widget.envs import TetrisVecEnv
 from tetris_widget.training.best import save_model
+from tetris_widget.training.checkpoint import copy_parameters
 from tetris_widget.training.display import DisplayGame
 from tetris_widget.training.evaluation import Evaluation, Evaluator
 from tetris_widget.training.policies import (
@@ -29,6 +30,7 @@ ALL = [
     for algorithm in ("ppo", "maskable_ppo", "dqn", "a2c")
     for pair in [*PAIRS, ("board", "cnn")]
 ]
+ALL += [(algorithm, "board", "patterns") for algorithm in ("ppo", "a2c")]
 
 
 def make(**options: Any) -> tuple[TrainingConfig, Any, TetrisVecEnv]:
@@ -155,3 +157,21 @@ def test_the_default_learns_a_hundred_lines_per_game_within_seconds() -> None:
     # About three seconds on one core; half a minute is promised.
     model.learn(150_000)
     assert evaluate(config, model).mean_lines >= 100
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_learns_and_plays(name: str) -> None:
+    config = TrainingConfig.preset(name, rows=8, columns=6, evaluation_games=4)
+    env = TetrisVecEnv(
+        config.n_envs,
+        rows=config.rows,
+        columns=config.columns,
+        observation=config.observation,
+        reward=config.reward,
+    )
+    model = build_model(config, env)
+    before = copy_parameters(model.get_parameters())["policy"]
+    model.learn(2_048)
+    after = model.get_parameters()["policy"]
+    assert any(not torch.equal(before[key], after[key]) for key in before)
+    assert evaluate(config, model).pieces > 0

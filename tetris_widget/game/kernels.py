@@ -972,5 +972,27 @@ def move_active(state, actions, active, over, rows, randomizer):
             )[4]
 
 
+@njit(cache=True, nogil=True)
+def begin_again(state, over, randomizer):
+    """Begin every game anew that is over.
+
+    Args:
+        over: (n,) bool; all False afterwards.
+
+    Returns:
+        How many games those were, their lines, and the most lines of one.
+    """
+    lines = state[4]
+    count = total = longest = np.int64(0)
+    for game in range(over.shape[0]):
+        if over[game]:
+            count += 1
+            total += lines[game]
+            longest = max(longest, lines[game])
+            new_game(state, game, randomizer)
+            over[game] = False
+    return count, total, longest
+
+
 # The scale of the features in double precision, for the greedy kernels.
 SCALE = FEATURE_SCALE.astype(np.float64)

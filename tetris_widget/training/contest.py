@@ -16,8 +16,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from tetris_widget.config import TrainingConfig
 from tetris_widget.game import kernels
 from tetris_widget.training.evaluation import (
@@ -29,12 +27,13 @@ from tetris_widget.training.evaluation import (
 
 # A contest's games never share a seed with training's, evaluation's, or the display's.
 SEED_OFFSET = 3_000_000_019
-# Games that a policy plays side by side.
-GAMES = 16
+# Games that a policy plays side by side: so many that the interpreter, which the
+# training needs, has little to do between two calls of a kernel however short they are.
+GAMES = 64
 # A turn of one policy: long enough to learn something of it, short enough that a leader
 # is found while it still is one.
 TURN_SECONDS = 0.2
-# Short games take more of the interpreter, which the training needs, than of a kernel.
+# Of a policy whose games are short, so many are enough.
 TURN_GAMES = 100
 # A leader is confirmed in so many games that end (the standard error is then a tenth),
 # or for so long.
@@ -78,8 +77,15 @@ class Arm:
 
     def play(self) -> None:
         """Play on for some milliseconds."""
-        self.decisions += self.player.move(self._table)
-        self._begin_again()
+        table = self._table
+        games = table.games
+        self.decisions += self.player.move(table)
+        ended, lines, longest = kernels.begin_again(
+            games.state, table.over, games.randomizer
+        )
+        self.ended += ended
+        self._lines += lines
+        self.max_lines = max(self.max_lines, longest)
 
     def add(self, other: Arm) -> None:
         """Count the games of another arm of the same policy as one's own."""
@@ -107,17 +113,6 @@ class Arm:
             pieces=self.decisions,
             capped=self.ended == 0,
         )
-
-    def _begin_again(self) -> None:
-        games = self._table.games
-        ended = np.flatnonzero(self._table.over)
-        for game in ended.tolist():
-            lines = int(games.lines[game])
-            self._lines += lines
-            self.max_lines = max(self.max_lines, lines)
-            kernels.new_game(games.state, game, games.randomizer)
-        self.ended += len(ended)
-        self._table.over[:] = False
 
 
 @dataclass(frozen=True)
