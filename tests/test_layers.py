@@ -13,7 +13,7 @@ ALLOWED = {
     "config": set(),
     "ipc": set(),
     "game": set(),
-    "envs": {"game"},
+    "envs": {"config", "game"},
     "history": set(),
     "run_directory": {"config"},
     "training": {"config", "ipc", "run_directory", "game", "envs"},

@@ -33,9 +33,20 @@ POLICIES_BY_OBSERVATION: dict[str, tuple[str, ...]] = {
     "afterstates": ("linear", "mlp"),
     "board": ("mlp", "cnn", "patterns"),
 }
-# What a reward can be a weighted sum of.
-REWARD_TERMS = ("lines", "survival")
 MIN_SPEED, MAX_SPEED = 0.1, 1.0
+# What a reward can be a weighted sum of, and what each is in a step.
+REWARD_TERMS: dict[str, str] = {
+    "lines": "lines cleared",
+    "lines_squared": "their square",
+    "score": "points",
+    "survival": "1 for a piece that was placed",
+    "holes": "holes that were added, as potential-based shaping",
+    "height": "height that was added, of all columns, likewise",
+    "bumpiness": "bumpiness that was added, likewise",
+    "game_over": "1 when the game is over",
+}
+DEFAULT_REWARD: Mapping[str, float] = {"lines": 1.0}
+MAX_WEIGHT = 1e9
 # What may be another when a run is resumed; all else made the run what it is.
 CHANGEABLE_ON_RESUME = (
     "total_timesteps",
@@ -352,6 +363,44 @@ def check_speed(speed: Any) -> float:
     if not abs(speed) <= 1e308:
         raise ValueError(f"speed: {speed!r} is not finite; allowed: 0.1 to 1.0")
     return min(MAX_SPEED, max(MIN_SPEED, float(speed)))
+
+
+def check_reward(reward: Any) -> dict[str, float]:
+    """Return the weights of a reward, as floats.
+
+    Raises:
+        ValueError: it is no mapping of `REWARD_TERMS` to finite numbers; the message
+            names the term, and the nearest right one.
+    """
+    if not isinstance(reward, Mapping):
+        raise ValueError(
+            f"reward: {_short(reward)}; allowed: a mapping of terms to weights, for "
+            f"example {dict(DEFAULT_REWARD)}"
+        )
+    if not reward:
+        allowed = ", ".join(REWARD_TERMS)
+        raise ValueError(f"reward: no term; allowed: one or more of {allowed}")
+    return {_term(name): _weight(name, weight) for name, weight in reward.items()}
+
+
+def _term(name: Any) -> str:
+    if name in REWARD_TERMS:
+        return str(name)
+    near = difflib.get_close_matches(str(name), REWARD_TERMS, n=1, cutoff=0.5)
+    allowed = ", ".join(REWARD_TERMS)
+    hint = f"did you mean {near[0]!r}?" if near else f"allowed: {allowed}"
+    raise ValueError(f"reward: {_short(name)} is no term; {hint}")
+
+
+def _weight(name: str, weight: Any) -> float:
+    is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+    # NaN fails this comparison too.
+    if not is_number or not abs(weight) <= MAX_WEIGHT:
+        raise ValueError(
+            f"reward: {name}: {_short(weight)} is refused; allowed: a finite number "
+            f"from {-MAX_WEIGHT:g} to {MAX_WEIGHT:g}"
+        )
+    return float(weight)
 
 
 def moves_per_second(speed: float) -> float:
