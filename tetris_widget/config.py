@@ -33,6 +33,17 @@ POLICIES_BY_OBSERVATION: dict[str, tuple[str, ...]] = {
     "afterstates": ("linear", "mlp"),
     "board": ("mlp", "cnn", "patterns"),
 }
+# What says something about our own game only.
+GAME_FIELDS = (
+    "rows",
+    "columns",
+    "randomizer",
+    "max_pieces",
+    "observation",
+    "reward",
+    "policy",
+    "target_lines",
+)
 MIN_SPEED, MAX_SPEED = 0.1, 1.0
 # What a reward can be a weighted sum of, and what each is in a step.
 REWARD_TERMS: dict[str, str] = {
@@ -97,8 +108,18 @@ class TrainingConfig(BaseModel):
     reward: dict[str, float] = Field(
         {"survival": 0.4},
         title="Reward",
-        description="weights of lines, and of survival: 1 for every piece placed, "
-        "which says what lines say in the end, without the noise of when they come",
+        description=f"a weight for each of its terms, of {', '.join(REWARD_TERMS)}; "
+        "survival says what lines say in the end, without the noise of when they come",
+    )
+    env_id: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        title="Environment",
+        description="any of Gymnasium's by id, `module:Id` or `module/Id`; None: ours",
+    )
+    env_kwargs: dict[str, Any] = Field(
+        {}, title="Its arguments", description="of the environment that env_id names"
     )
 
     # The learner
@@ -193,12 +214,41 @@ class TrainingConfig(BaseModel):
             raise ValueError("a truth value is not allowed here")
         return value
 
-    @field_validator("reward")
+    @field_validator("reward", mode="before")
     @classmethod
-    def _known_terms(cls, value: dict[str, float]) -> dict[str, float]:
-        if not value or set(value) - set(REWARD_TERMS):
-            raise ValueError("unknown terms")
-        return value
+    def _right_reward(cls, value: Any) -> dict[str, float]:
+        return check_reward(value)
+
+    @field_validator("env_kwargs", mode="after")
+    @classmethod
+    def _plain_arguments(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            if json.loads(json.dumps(value, allow_nan=False)) == value:
+                return value
+        except (TypeError, ValueError):
+            pass
+        raise ValueError(
+            f"env_kwargs: {_short(value)} does not fit JSON; allowed: text, finite "
+            "numbers, truth values, None, lists, and mappings of text to these"
+        )
+
+    @model_validator(mode="after")
+    def _fields_fit_an_environment(self) -> TrainingConfig:
+        if self.env_id is None:
+            if self.env_kwargs:
+                raise ValueError(
+                    f"env_kwargs: {_short(self.env_kwargs)} needs an env_id; allowed "
+                    "without one: {}"
+                )
+            return self
+        for name in GAME_FIELDS:
+            default = type(self).model_fields[name].default
+            if getattr(self, name) != default:
+                raise ValueError(
+                    f"{name}: {_short(getattr(self, name))} is about our own game, not "
+                    f"env_id={self.env_id!r}; allowed with it: {_short(default)}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _fields_fit_each_other(self) -> TrainingConfig:
@@ -428,6 +478,9 @@ def _explain(error: ValidationError) -> str:
             lines.append(message)
             continue
         name = str(item["loc"][0])
+        if message.startswith(f"{name}:"):
+            lines.append(message)
+            continue
         lines.append(f"{name}: {_short(item['input'])} is refused; {_allowed(name)}")
     return "\n".join(lines)
 
@@ -447,12 +500,12 @@ def _allowed(name: str) -> str:
 def _allowed_kind(kind: dict[str, Any]) -> str:
     if "enum" in kind:
         return ", ".join(map(repr, kind["enum"]))
-    if kind["type"] == "object":
-        return f"finite numbers by name, of {', '.join(REWARD_TERMS)}"
     if kind["type"] == "null":
         return "None"
     if kind["type"] == "string":
         return f"text of 1 to {kind['maxLength']} characters"
+    if kind["type"] == "object":
+        return "a mapping"
     if kind["type"] == "boolean":
         return "True, False"
     what = "a whole number" if kind["type"] == "integer" else "a finite number"
