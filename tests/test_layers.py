@@ -13,11 +13,12 @@ ALLOWED = {
     "config": set(),
     "ipc": set(),
     "game": set(),
-    "envs": {"game"},
+    "env_ids": {"config"},
+    "envs": {"config", "game"},
     "history": set(),
     "run_directory": {"config"},
-    "training": {"config", "ipc", "run_directory", "game", "envs"},
-    "manager": {"config", "ipc", "run_directory", "training.worker"},
+    "training": {"config", "env_ids", "ipc", "run_directory", "game", "envs"},
+    "manager": {"config", "env_ids", "ipc", "run_directory", "training.worker"},
     "panel": {
         "config",
         "history",
@@ -38,6 +39,7 @@ ALLOWED = {
 FOREIGN = {
     "game": {"gymnasium", "stable_baselines3", "torch"},
     "manager": {"torch", "anywidget", "IPython", "stable_baselines3"},
+    "env_ids": {"torch", "stable_baselines3"},
     "config": {"torch", "numba", "numpy"},
     "librarian": {"torch", "anywidget", "IPython", "stable_baselines3"},
     "history": {"torch", "anywidget", "IPython"},

@@ -33,9 +33,31 @@ POLICIES_BY_OBSERVATION: dict[str, tuple[str, ...]] = {
     "afterstates": ("linear", "mlp"),
     "board": ("mlp", "cnn", "patterns"),
 }
-# What a reward can be a weighted sum of.
-REWARD_TERMS = ("lines", "survival")
+# What says something about our own game only.
+GAME_FIELDS = (
+    "rows",
+    "columns",
+    "randomizer",
+    "max_pieces",
+    "observation",
+    "reward",
+    "policy",
+    "target_lines",
+)
 MIN_SPEED, MAX_SPEED = 0.1, 1.0
+# What a reward can be a weighted sum of, and what each is in a step.
+REWARD_TERMS: dict[str, str] = {
+    "lines": "lines cleared",
+    "lines_squared": "their square",
+    "score": "points",
+    "survival": "1 for a piece that was placed",
+    "holes": "holes that were added, as potential-based shaping",
+    "height": "height that was added, of all columns, likewise",
+    "bumpiness": "bumpiness that was added, likewise",
+    "game_over": "1 when the game is over",
+}
+DEFAULT_REWARD: Mapping[str, float] = {"lines": 1.0}
+MAX_WEIGHT = 1e9
 # What may be another when a run is resumed; all else made the run what it is.
 CHANGEABLE_ON_RESUME = (
     "total_timesteps",
@@ -86,8 +108,18 @@ class TrainingConfig(BaseModel):
     reward: dict[str, float] = Field(
         {"survival": 0.4},
         title="Reward",
-        description="weights of lines, and of survival: 1 for every piece placed, "
-        "which says what lines say in the end, without the noise of when they come",
+        description=f"a weight for each of its terms, of {', '.join(REWARD_TERMS)}; "
+        "survival says what lines say in the end, without the noise of when they come",
+    )
+    env_id: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        title="Environment",
+        description="any of Gymnasium's by id, `module:Id` or `module/Id`; None: ours",
+    )
+    env_kwargs: dict[str, Any] = Field(
+        {}, title="Its arguments", description="of the environment that env_id names"
     )
 
     # The learner
@@ -182,12 +214,41 @@ class TrainingConfig(BaseModel):
             raise ValueError("a truth value is not allowed here")
         return value
 
-    @field_validator("reward")
+    @field_validator("reward", mode="before")
     @classmethod
-    def _known_terms(cls, value: dict[str, float]) -> dict[str, float]:
-        if not value or set(value) - set(REWARD_TERMS):
-            raise ValueError("unknown terms")
-        return value
+    def _right_reward(cls, value: Any) -> dict[str, float]:
+        return check_reward(value)
+
+    @field_validator("env_kwargs", mode="after")
+    @classmethod
+    def _plain_arguments(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            if json.loads(json.dumps(value, allow_nan=False)) == value:
+                return value
+        except (TypeError, ValueError):
+            pass
+        raise ValueError(
+            f"env_kwargs: {_short(value)} does not fit JSON; allowed: text, finite "
+            "numbers, truth values, None, lists, and mappings of text to these"
+        )
+
+    @model_validator(mode="after")
+    def _fields_fit_an_environment(self) -> TrainingConfig:
+        if self.env_id is None:
+            if self.env_kwargs:
+                raise ValueError(
+                    f"env_kwargs: {_short(self.env_kwargs)} needs an env_id; allowed "
+                    "without one: {}"
+                )
+            return self
+        for name in GAME_FIELDS:
+            default = type(self).model_fields[name].default
+            if getattr(self, name) != default:
+                raise ValueError(
+                    f"{name}: {_short(getattr(self, name))} is about our own game, not "
+                    f"env_id={self.env_id!r}; allowed with it: {_short(default)}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _fields_fit_each_other(self) -> TrainingConfig:
@@ -354,6 +415,44 @@ def check_speed(speed: Any) -> float:
     return min(MAX_SPEED, max(MIN_SPEED, float(speed)))
 
 
+def check_reward(reward: Any) -> dict[str, float]:
+    """Return the weights of a reward, as floats.
+
+    Raises:
+        ValueError: it is no mapping of `REWARD_TERMS` to finite numbers; the message
+            names the term, and the nearest right one.
+    """
+    if not isinstance(reward, Mapping):
+        raise ValueError(
+            f"reward: {_short(reward)}; allowed: a mapping of terms to weights, for "
+            f"example {dict(DEFAULT_REWARD)}"
+        )
+    if not reward:
+        allowed = ", ".join(REWARD_TERMS)
+        raise ValueError(f"reward: no term; allowed: one or more of {allowed}")
+    return {_term(name): _weight(name, weight) for name, weight in reward.items()}
+
+
+def _term(name: Any) -> str:
+    if name in REWARD_TERMS:
+        return str(name)
+    near = difflib.get_close_matches(str(name), REWARD_TERMS, n=1, cutoff=0.5)
+    allowed = ", ".join(REWARD_TERMS)
+    hint = f"did you mean {near[0]!r}?" if near else f"allowed: {allowed}"
+    raise ValueError(f"reward: {_short(name)} is no term; {hint}")
+
+
+def _weight(name: str, weight: Any) -> float:
+    is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+    # NaN fails this comparison too.
+    if not is_number or not abs(weight) <= MAX_WEIGHT:
+        raise ValueError(
+            f"reward: {name}: {_short(weight)} is refused; allowed: a finite number "
+            f"from {-MAX_WEIGHT:g} to {MAX_WEIGHT:g}"
+        )
+    return float(weight)
+
+
 def moves_per_second(speed: float) -> float:
     """Pace of the watched game, about 2 to 60 moves a second, equal steps by ratio."""
     return float(2.0 * 30.0 ** ((speed - MIN_SPEED) / (MAX_SPEED - MIN_SPEED)))
@@ -379,6 +478,9 @@ def _explain(error: ValidationError) -> str:
             lines.append(message)
             continue
         name = str(item["loc"][0])
+        if message.startswith(f"{name}:"):
+            lines.append(message)
+            continue
         lines.append(f"{name}: {_short(item['input'])} is refused; {_allowed(name)}")
     return "\n".join(lines)
 
@@ -398,12 +500,12 @@ def _allowed(name: str) -> str:
 def _allowed_kind(kind: dict[str, Any]) -> str:
     if "enum" in kind:
         return ", ".join(map(repr, kind["enum"]))
-    if kind["type"] == "object":
-        return f"finite numbers by name, of {', '.join(REWARD_TERMS)}"
     if kind["type"] == "null":
         return "None"
     if kind["type"] == "string":
         return f"text of 1 to {kind['maxLength']} characters"
+    if kind["type"] == "object":
+        return "a mapping"
     if kind["type"] == "boolean":
         return "True, False"
     what = "a whole number" if kind["type"] == "integer" else "a finite number"

@@ -22,7 +22,13 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from tetris_widget.config import TrainingConfig, check_speed
+from tetris_widget.config import (
+    ConfigError,
+    TrainingConfig,
+    check_reward,
+    check_speed,
+)
+from tetris_widget.env_ids import check_env_id
 from tetris_widget.ipc import BatchQueue, Pulse, SharedEvent
 from tetris_widget.run_directory import (
     TERMINAL,
@@ -119,8 +125,9 @@ class TrainingManager:
     ) -> bool:
         """Start a run, or go on with one; return False if one runs already.
 
-        When the run's directory cannot be written, or another process writes to it, the
-        result is False too, and `status` is `failed` with the reason in `get_status()`.
+        When there is no environment `env_id`, the run's directory cannot be written, or
+        another process writes to it, the result is False too, and `status` is `failed`
+        with the reason in `get_status()`.
 
         Args:
             config: of a new run. Of a run that is resumed: what is to be different,
@@ -146,6 +153,8 @@ class TrainingManager:
             if self.is_running():
                 return False
             try:
+                if config.env_id is not None:
+                    check_env_id(config.env_id)
                 if resume is None:
                     self._run = RunDirectory.create(config)
                 else:
@@ -154,7 +163,7 @@ class TrainingManager:
             except OSError as error:
                 self._run = None
                 self._finish("failed", f"cannot write to {config.run_dir}: {error}")
-            except RunBusyError as error:
+            except (RunBusyError, ConfigError) as error:
                 self._run = None
                 self._finish("failed", str(error))
             else:
@@ -274,6 +283,14 @@ class TrainingManager:
             ValueError: `speed` is not a finite number.
         """
         self._command({"command": "set_speed", "speed": check_speed(speed)})
+
+    def set_reward(self, reward: Mapping[str, float]) -> None:
+        """Change the weights of the reward's terms; an `info` says so.
+
+        Raises:
+            ValueError: a term or a weight is not allowed.
+        """
+        self._command({"command": "set_reward", "reward": check_reward(reward)})
 
     # State
 

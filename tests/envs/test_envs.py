@@ -295,8 +295,6 @@ def test_the_reward_for_survival_is_the_same_for_every_piece_placed() -> None:
         _, rewards, _, infos = env.step(actions)
         expected = [0.5 + 2.0 * info["lines_cleared"] for info in infos]
         assert rewards.tolist() == pytest.approx(expected)
-    with pytest.raises(ValueError, match="reward: 'score'; allowed: lines, survival"):
-        TetrisVecEnv(1, reward={"score": 1.0})
 
 
 def test_a_piece_that_does_not_fit_earns_nothing() -> None:

@@ -6,6 +6,7 @@ Owns gymnasium's interface to a game; rewards and observations are those of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import gymnasium
@@ -13,8 +14,10 @@ import numpy as np
 from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 
+from tetris_widget.config import DEFAULT_REWARD
 from tetris_widget.envs.observations import Observer, observation_space
-from tetris_widget.envs.vec import move_frame
+from tetris_widget.envs.rewards import DEFAULT_GAMMA, Rewards, terms_of
+from tetris_widget.envs.vec import Placements, move_frame
 from tetris_widget.game import Games
 from tetris_widget.game.render import to_ansi, to_rgb
 from tetris_widget.game.state import Field, State, split, take
@@ -30,6 +33,8 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
         columns: 4 to 12.
         randomizer: `bag` or `uniform`.
         observation: `afterstates` or `board`.
+        reward: a weight for each of its terms.
+        gamma: the learner's discount, by which shaping must discount too.
         max_pieces: the game is truncated after so many; None: never.
         render_mode: `ansi`, `rgb_array` or None.
     """
@@ -46,6 +51,8 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
         columns: int = 10,
         randomizer: str = "bag",
         observation: str = "afterstates",
+        reward: Mapping[str, float] = DEFAULT_REWARD,
+        gamma: float = DEFAULT_GAMMA,
         max_pieces: int | None = None,
         render_mode: str | None = None,
     ) -> None:
@@ -58,7 +65,17 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
         self.observation_space = space
         self.action_space = Discrete(self.games.n_actions)
         self._observer = Observer(observation, self.games)
+        self._rewards = Rewards(Placements(self.games), reward, gamma)
         self._has_ended = False
+
+    @property
+    def reward(self) -> dict[str, float]:
+        """The weights of the reward's terms, as a copy; can be set at any time."""
+        return self._rewards.weights
+
+    @reward.setter
+    def reward(self, weights: Mapping[str, float]) -> None:
+        self._rewards.weights = weights
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -70,6 +87,7 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
         # At the end of a game the kernel has begun the next one already.
         if seed is not None or not self._has_ended:
             self.games.reset()
+        self._rewards.begin()
         self._has_ended = False
         return self._observe(), {"lines": 0, "pieces": 0, "lines_cleared": 0}
 
@@ -85,11 +103,12 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
         games.step(np.array([action], np.int64))
         terminated, truncated = bool(games.terminated[0]), bool(games.truncated[0])
         frame = move_frame(games)
-        cleared = int(games.moves[0, 3])
+        rewards, terms = self._rewards.take()
         info = {
             "lines": frame["lines"],
             "pieces": frame["pieces"],
-            "lines_cleared": cleared,
+            "lines_cleared": int(games.moves[0, 3]),
+            "reward_terms": terms_of(terms, 0),
             "frame": frame,
         }
         self._has_ended = terminated or truncated
@@ -98,7 +117,7 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
             observation = self._observer.observe(games.final_columns, games.final_piece)
         else:
             observation = self._observer.observe(games.columns, games.piece)
-        return observation.copy()[0], float(cleared), terminated, truncated, info
+        return observation.copy()[0], float(rewards[0]), terminated, truncated, info
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return which actions are legal: (4 × columns,) bool."""
@@ -116,6 +135,7 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
         """
         own, games = split(state, self._fields())
         self.games.set_state(games)
+        self._rewards.begin()
         self._has_ended = bool(own["has_ended"])
 
     def _fields(self) -> dict[str, Field]:

@@ -14,13 +14,21 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
+from tetris_widget.config import DEFAULT_REWARD
 from tetris_widget.envs.observations import Observer, observation_space
-from tetris_widget.game import Games
+from tetris_widget.envs.rewards import (
+    DEFAULT_GAMMA,
+    POINTS,
+    Rewards,
+    Terms,
+    all_terms,
+    terms_of,
+)
+from tetris_widget.game import Games, kernels
 from tetris_widget.game.render import to_rgb
 from tetris_widget.game.state import Field, State, split, take
 
 Info = dict[str, Any]
-REWARDS = ("lines", "survival")
 
 
 class Infos(Sequence[Info]):
@@ -32,12 +40,18 @@ class Infos(Sequence[Info]):
     Args:
         final: (n, 2) lines and pieces of each env after the step.
         cleared: (n,) lines cleared by the step.
+        terms: (n,) each of the reward's, before its weight.
     """
 
-    def __init__(self, final: NDArray[np.int64], cleared: NDArray[np.int64]) -> None:
+    def __init__(
+        self, final: NDArray[np.int64], cleared: NDArray[np.int64], terms: Terms
+    ) -> None:
         self._final = final
         self._cleared = cleared
+        self._terms = terms
+        # Those that were asked for; all of them, once they were gone through.
         self._made: dict[int, Info] = {}
+        self._all: list[Info] | None = None
 
     def __len__(self) -> int:
         return len(self._cleared)
@@ -51,19 +65,44 @@ class Infos(Sequence[Info]):
             return [self[i] for i in range(*index.indices(len(self)))]
         # Refuses what a list would, and counts negative indices from the end.
         index = range(len(self))[index]
+        if self._all is not None:
+            return self._all[index]
         made = self._made.get(index)
         if made is None:
             lines, pieces = self._final[index].tolist()
-            cleared = int(self._cleared[index])
-            made = {"lines": lines, "pieces": pieces, "lines_cleared": cleared}
+            made = {
+                "lines": lines,
+                "pieces": pieces,
+                "lines_cleared": int(self._cleared[index]),
+                "reward_terms": terms_of(self._terms, index),
+            }
             self._made[index] = made
         return made
 
     def __iter__(self) -> Iterator[Info]:
-        rows = zip(self._final.tolist(), self._cleared.tolist(), strict=True)
-        for env, ((lines, pieces), cleared) in enumerate(rows):
-            made = {"lines": lines, "pieces": pieces, "lines_cleared": cleared}
-            yield self._made.setdefault(env, made)
+        if self._all is None:
+            self._all = self._make_all()
+        return iter(self._all)
+
+    def _make_all(self) -> list[Info]:
+        rows = zip(
+            *self._final.T.tolist(),
+            self._cleared.tolist(),
+            all_terms(self._terms),
+            strict=True,
+        )
+        made: list[Info] = [
+            {
+                "lines": lines,
+                "pieces": pieces,
+                "lines_cleared": cleared,
+                "reward_terms": terms,
+            }
+            for lines, pieces, cleared, terms in rows
+        ]
+        for env, info in self._made.items():
+            made[env] = info
+        return made
 
 
 class TetrisVecEnv(VecEnv):
@@ -74,8 +113,8 @@ class TetrisVecEnv(VecEnv):
     next piece has no placement, and truncated after `max_pieces`.
 
     `infos[i]` (see `Infos`) has `lines` and `pieces` (of this episode so far, at its
-    end the final ones) and `lines_cleared` (by this step); `infos[0]` also has `frame`,
-    see `move_frame`.
+    end the final ones), `lines_cleared` (by this step) and `reward_terms` (of this
+    step, before their weights); `infos[0]` also has `frame`, see `move_frame`.
 
     Args:
         n_envs: how many games.
@@ -83,8 +122,10 @@ class TetrisVecEnv(VecEnv):
         columns: 4 to 12.
         randomizer: `bag` or `uniform`.
         observation: `afterstates` or `board`.
-        reward: weights of `lines` that the step clears, and of `survival`, which is 1
-            for a piece that was placed.
+        reward: a weight for each of its terms (`config.REWARD_TERMS`, see
+            `envs.rewards`); one whose weight is 0 is only reported. Can be changed at
+            any time: `set_attr("reward", {"lines": 1, "holes": -0.5})`.
+        gamma: the learner's discount, by which shaping must discount too.
         max_pieces: None: never truncated.
         seed: env `i` plays the games of `TetrisEnv` with seed `seed + i`.
     """
@@ -97,16 +138,13 @@ class TetrisVecEnv(VecEnv):
         columns: int = 10,
         randomizer: str = "bag",
         observation: str = "afterstates",
-        reward: Mapping[str, float] | None = None,
+        reward: Mapping[str, float] = DEFAULT_REWARD,
+        gamma: float = DEFAULT_GAMMA,
         max_pieces: int | None = None,
         seed: int | None = None,
     ) -> None:
-        self._reward = {"lines": 1.0} if reward is None else dict(reward)
-        unknown = sorted(set(self._reward) - set(REWARDS))
-        if unknown:
-            allowed = ", ".join(REWARDS)
-            raise ValueError(f"reward: {unknown[0]!r}; allowed: {allowed}")
         self.games = Games(n_envs, rows, columns, randomizer, seed, max_pieces)
+        self._rewards = Rewards(Placements(self.games), reward, gamma)
         self._observer = Observer(observation, self.games)
         self._actions = np.zeros(n_envs, np.int64)
         self.render_mode = "rgb_array"
@@ -122,6 +160,7 @@ class TetrisVecEnv(VecEnv):
             self.games.seed(self._seeds[0])
         self._reset_seeds()
         self.games.reset()
+        self._rewards.begin()
         first = {"lines": 0, "pieces": 0, "lines_cleared": 0}
         self.reset_infos = [dict(first) for _ in range(self.num_envs)]
         return self._observe()
@@ -135,7 +174,17 @@ class TetrisVecEnv(VecEnv):
         games = self.games
         games.step(self._actions)
         dones = games.terminated | games.truncated
-        return self._observe(), self._rewards(), dones, self._new_infos(dones)
+        rewards, terms = self._rewards.take()
+        return self._observe(), rewards, dones, self._new_infos(dones, terms)
+
+    @property
+    def reward(self) -> dict[str, float]:
+        """The weights of the reward's terms, as a copy; can be set at any time."""
+        return self._rewards.weights
+
+    @reward.setter
+    def reward(self, weights: Mapping[str, float]) -> None:
+        self._rewards.weights = weights
 
     @property
     def actions(self) -> NDArray[np.int64]:
@@ -158,6 +207,7 @@ class TetrisVecEnv(VecEnv):
         """
         own, games = split(state, self._fields())
         self.games.set_state(games)
+        self._rewards.begin()
         seed = int(own["seed"])
         self._seeds = [None if seed < 0 else seed + i for i in range(self.num_envs)]
 
@@ -169,16 +219,9 @@ class TetrisVecEnv(VecEnv):
     def _observe(self) -> NDArray[Any]:
         return self._observer.observe(self.games.columns, self.games.piece)
 
-    def _rewards(self) -> NDArray[np.float32]:
-        moves = self.games.moves
-        # A piece that would not fit was not placed.
-        survived = self._reward.get("survival", 0.0) * (moves[:, 2] >= 0)
-        rewards = survived + self._reward.get("lines", 0.0) * moves[:, 3]
-        return rewards.astype(np.float32)
-
-    def _new_infos(self, dones: NDArray[np.bool_]) -> Infos:
+    def _new_infos(self, dones: NDArray[np.bool_], terms: Terms) -> Infos:
         games = self.games
-        infos = Infos(games.final.copy(), games.moves[:, 3].copy())
+        infos = Infos(games.final.copy(), games.moves[:, 3].copy(), terms)
         infos[0]["frame"] = move_frame(games)
         ended = np.flatnonzero(dones)
         if len(ended):
@@ -250,3 +293,42 @@ def move_frame(games: Games) -> Info:
         "lines": lines,
         "pieces": pieces,
     }
+
+
+class Placements:
+    """What `envs.rewards` asks about the steps of games under benchmark rules."""
+
+    def __init__(self, games: Games) -> None:
+        self._games = games
+
+    def term(self, name: str) -> NDArray[np.int64]:
+        """Return a term of the last step: (n,)."""
+        games = self._games
+        cleared: NDArray[np.int64] = games.moves[:, 3]
+        if name == "lines":
+            return cleared.copy()
+        if name == "lines_squared":
+            return cleared * cleared
+        if name == "score":
+            points: NDArray[np.int64] = POINTS[cleared]
+            return points
+        if name == "survival":  # a piece that would not fit was not placed
+            placed: NDArray[np.bool_] = games.moves[:, 2] != kernels.NOT_LEGAL
+            return placed.astype(np.int64)
+        return games.terminated.astype(np.int64)
+
+    def surfaces(self) -> NDArray[np.int64]:
+        """Return the present boards' surfaces: (n, 3)."""
+        return self._games.surfaces(self._games.columns)
+
+    def surfaces_around(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the surfaces that the step led to, and those the next begins with."""
+        games = self._games
+        following = self.surfaces()
+        cut = games.truncated
+        if not cut.any():
+            # Games that are over have begun anew, with nothing on their boards.
+            return following, following
+        led_to = following.copy()
+        led_to[cut] = games.surfaces(games.final_columns[cut])
+        return led_to, following

@@ -183,6 +183,16 @@ class Games:
         kernels.mask_actions(self.columns, self.piece, self.rows, out)
         return out
 
+    def surfaces(self, boards: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Return the holes, sum of heights, and bumpiness of boards: (n, 3).
+
+        Args:
+            boards: (n, columns), as in `columns`.
+        """
+        out = np.empty((len(boards), 3), np.int64)
+        kernels.measure_surfaces(boards, out)
+        return out
+
     def landing_row(self) -> int:
         """Return the row, from the top, where game 0's last piece landed.
 

@@ -996,3 +996,26 @@ def begin_again(state, over, randomizer):
 
 # The scale of the features in double precision, for the greedy kernels.
 SCALE = FEATURE_SCALE.astype(np.float64)
+
+
+@njit(cache=True)
+def measure_surfaces(boards, out):
+    """Write each board's holes, sum of heights, and bumpiness.
+
+    Args:
+        boards: (n, columns) int32.
+        out: (n, 3) int64.
+    """
+    for game in range(boards.shape[0]):
+        holes = heights = bumps = before = np.int64(0)
+        for c in range(boards.shape[1]):
+            bits = np.int64(boards[game, c])
+            height = height_of(bits)
+            holes += height - popcount(bits)
+            heights += height
+            if c:
+                bumps += abs(height - before)
+            before = height
+        out[game, 0] = holes
+        out[game, 1] = heights
+        out[game, 2] = bumps

@@ -10,6 +10,7 @@ import asyncio
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -370,6 +371,14 @@ class TrainingPanel:
             self._manager.set_speed(self._speed)
             self._shelf.set_speed(self._speed)
             self._changed()
+
+    def set_reward(self, reward: Mapping[str, float]) -> None:
+        """Change the weights of the reward's terms while the run goes on.
+
+        Raises:
+            ValueError: a term or a weight is not allowed; nothing is changed.
+        """
+        self._manager.set_reward(reward)
 
     def close(self) -> None:
         """End the run and its process, and the widget."""

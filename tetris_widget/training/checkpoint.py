@@ -73,6 +73,17 @@ class Snapshot:
     @property
     def differences(self) -> list[str]:
         """What is not as it was, so that results may differ in their last bits."""
+        has_envs = self.values.get("has_envs", True)
+        return [
+            *(
+                []
+                if has_envs
+                else ["environments of others cannot be kept: begun anew"]
+            ),
+            *self._other_surroundings(),
+        ]
+
+    def _other_surroundings(self) -> list[str]:
         return [
             f"{name} was {was}, is {now}"
             for name, now in _surroundings().items()
@@ -84,7 +95,9 @@ def take_snapshot(model: BaseAlgorithm, reports: Values, extra: Values) -> Snaps
     """Return the run as it is, between two rollouts.
 
     Args:
-        model: with a `TetrisVecEnv`; nothing of it is changed, no number drawn.
+        model: nothing of it is changed, no number drawn. Of environments that have no
+            `get_state` (others than ours), nor of what was collected from them, is
+            anything kept: episodes begin anew.
         reports: the state of the run's `WebMetricsCallback`.
         extra: other plain values to be kept.
     """
@@ -104,17 +117,28 @@ def take_snapshot(model: BaseAlgorithm, reports: Values, extra: Values) -> Snaps
         },
         "action_generator": model.action_space.np_random.bit_generator.state,
         "surroundings": _surroundings(),
+        "has_envs": _keeps_envs(model),
     }
     arrays = {
-        "last_obs": np.array(model._last_obs),
-        "last_episode_starts": np.array(model._last_episode_starts),
         "numpy_generator": numpy_state["state"]["key"].copy(),
         "torch_generator": torch.get_rng_state().numpy().copy(),
         "returns": reports["returns"],
         "lengths": reports["lengths"],
     }
+    if _keeps_envs(model):
+        arrays |= _take_envs(model, values)
+    else:
+        for name in ("returns", "lengths"):
+            arrays[name] = np.zeros_like(arrays[name])
+    return Snapshot(copy_parameters(model.get_parameters()), values, arrays)
+
+
+def _take_envs(model: BaseAlgorithm, values: Values) -> State:
+    """Return the environments and what was seen of them; count it in `values`."""
     env: Any = model.env
-    arrays |= {f"env/{name}": array for name, array in env.get_state().items()}
+    arrays = {f"env/{name}": array for name, array in env.get_state().items()}
+    arrays["last_obs"] = np.array(model._last_obs)
+    arrays["last_episode_starts"] = np.array(model._last_episode_starts)
     buffer: Any = getattr(model, "replay_buffer", None)
     if buffer is not None:
         values["buffer"] = {"pos": buffer.pos, "full": bool(buffer.full)}
@@ -124,7 +148,11 @@ def take_snapshot(model: BaseAlgorithm, reports: Values, extra: Values) -> Snaps
         # An observation's next one is the next row's, but for these: half the size.
         ends = _ends(buffer.dones[:filled], buffer.pos)
         arrays["buffer/ends"] = buffer.next_observations[:filled][ends]
-    return Snapshot(copy_parameters(model.get_parameters()), values, arrays)
+    return arrays
+
+
+def _keeps_envs(model: BaseAlgorithm) -> bool:
+    return hasattr(model.env, "get_state")
 
 
 def restore(model: BaseAlgorithm, snapshot: Snapshot) -> None:
@@ -151,10 +179,9 @@ def _restore(model: BaseAlgorithm, snapshot: Snapshot) -> None:
     values, kind = snapshot.values, type(model).__name__
     if values["algorithm"] != kind:
         raise CheckpointError(f"algorithm: {values['algorithm']}; allowed: {kind}")
-    env: Any = model.env
     check(_without_prefixes(snapshot.arrays), _fields(model))
-    env.set_state(_with_prefix(snapshot.arrays, "env/"))
-    _restore_buffer(getattr(model, "replay_buffer", None), snapshot)
+    if _keeps_envs(model):
+        _restore_envs(model, snapshot)
     model.set_parameters(snapshot.parameters, exact_match=True, device="cpu")
     for name in COUNTERS:
         if name in values["model"]:
@@ -162,6 +189,12 @@ def _restore(model: BaseAlgorithm, snapshot: Snapshot) -> None:
     for name in STATISTICS:
         items = values["statistics"][name]
         setattr(model, name, deque(items, maxlen=model._stats_window_size))
+
+
+def _restore_envs(model: BaseAlgorithm, snapshot: Snapshot) -> None:
+    env: Any = model.env
+    env.set_state(_with_prefix(snapshot.arrays, "env/"))
+    _restore_buffer(getattr(model, "replay_buffer", None), snapshot)
     model._last_obs = snapshot.arrays["last_obs"].copy()
     model._last_episode_starts = snapshot.arrays["last_episode_starts"].copy()
 
@@ -260,11 +293,14 @@ def _fields(model: BaseAlgorithm) -> dict[str, Field]:
     """What the arrays of the model itself must look like."""
     assert model.env is not None
     n_envs, space = model.env.num_envs, model.observation_space
-    observations: NDArray[Any] = np.zeros((n_envs, *(space.shape or ())), space.dtype)
+    seen = {}
+    if _keeps_envs(model):
+        shape = (n_envs, *(space.shape or ()))
+        seen["last_obs"] = Field(np.zeros(shape, space.dtype))
+        seen["last_episode_starts"] = Field(np.zeros(n_envs, np.bool_))
     generator: Any = np.random.get_state(legacy=False)
     return {
-        "last_obs": Field(observations),
-        "last_episode_starts": Field(np.zeros(n_envs, np.bool_)),
+        **seen,
         "numpy_generator": Field(generator["state"]["key"]),
         "torch_generator": Field(torch.get_rng_state().numpy()),
         "returns": Field(np.zeros(n_envs)),

@@ -28,6 +28,7 @@ from torch.nn import functional
 
 from tetris_widget.config import TrainingConfig
 from tetris_widget.training import linear, network, patterns
+from tetris_widget.training.foreign import policy_for
 from tetris_widget.training.optimizer import Adam, DecayingRate
 from tetris_widget.training.rollouts import SteadyRolloutBuffer
 
@@ -486,6 +487,7 @@ def _build(config: TrainingConfig, env: VecEnv) -> BaseAlgorithm:
     }
     if config.algorithm == "dqn":
         return _build_dqn(config, common)
+    plain = _plain_policy(config, env)
     common |= {
         "n_steps": config.n_steps,
         "gae_lambda": config.gae_lambda,
@@ -493,13 +495,13 @@ def _build(config: TrainingConfig, env: VecEnv) -> BaseAlgorithm:
         "vf_coef": config.vf_coef,
     }
     if config.algorithm == "a2c":
-        policy, kwargs = _policy(config, AfterstatePolicy, "MlpPolicy")
+        policy, kwargs = _policy(config, AfterstatePolicy, plain)
         # Adam's steps do not depend on the size of the rewards, RMSprop's do little.
         return A2C(
             policy,
             policy_kwargs=kwargs,
             use_rms_prop=False,
-            rollout_buffer_class=SteadyRolloutBuffer,
+            rollout_buffer_class=_rollout_buffer(config),
             **common,
         )
     common |= {
@@ -508,13 +510,13 @@ def _build(config: TrainingConfig, env: VecEnv) -> BaseAlgorithm:
         "clip_range": config.clip_range,
     }
     if config.algorithm == "maskable_ppo":
-        policy, kwargs = _policy(config, MaskableAfterstatePolicy, "MlpPolicy")
+        policy, kwargs = _policy(config, MaskableAfterstatePolicy, plain)
         return MaskablePPO(policy, policy_kwargs=kwargs, **common)
-    policy, kwargs = _policy(config, AfterstatePolicy, "MlpPolicy")
+    policy, kwargs = _policy(config, AfterstatePolicy, plain)
     return PPO(
         policy,
         policy_kwargs=kwargs,
-        rollout_buffer_class=SteadyRolloutBuffer,
+        rollout_buffer_class=_rollout_buffer(config),
         **common,
     )
 
@@ -587,24 +589,37 @@ def _build_dqn(config: TrainingConfig, common: dict[str, Any]) -> DQN:
         ),
         "exploration_final_eps": 0.02,
     }
-    policy, kwargs = _policy(config, AfterstateQPolicy, "MlpPolicy")
-    kind = AfterstateDQN if config.observation == "afterstates" else DQN
+    plain = _plain_policy(config, common["env"])
+    policy, kwargs = _policy(config, AfterstateQPolicy, plain)
+    kind = AfterstateDQN if policy is AfterstateQPolicy else DQN
     return kind(policy, policy_kwargs=kwargs, **common)
 
 
 def _policy(
-    config: TrainingConfig, afterstate_policy: Any, board_policy: str
+    config: TrainingConfig, afterstate_policy: Any, plain_policy: str
 ) -> tuple[Any, dict[str, Any]]:
     kwargs: dict[str, Any] = {"optimizer_class": Adam}
     if config.algorithm != "dqn":
         kwargs["optimizer_kwargs"] = {"eps": ACTOR_CRITIC_EPSILON}
+    if config.env_id is not None:
+        return plain_policy, kwargs
     if config.observation == "afterstates":
         return afterstate_policy, kwargs | {"is_linear": config.policy == "linear"}
     if config.policy == "patterns":
         return PatternPolicy, kwargs
     if config.policy == "cnn":
         kwargs["features_extractor_class"] = BoardExtractor
-    return board_policy, kwargs
+    return plain_policy, kwargs
+
+
+def _plain_policy(config: TrainingConfig, env: VecEnv) -> str:
+    is_ours = config.env_id is None
+    return "MlpPolicy" if is_ours else policy_for(env.observation_space)
+
+
+def _rollout_buffer(config: TrainingConfig) -> type[SteadyRolloutBuffer] | None:
+    # Other environments may show what only SB3's own buffers can keep.
+    return SteadyRolloutBuffer if config.env_id is None else None
 
 
 def _scorer(policy: Any) -> Scorer | None:

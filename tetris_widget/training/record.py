@@ -19,8 +19,8 @@ from tetris_widget.game.games import RANDOMIZERS
 
 Record = dict[str, Any]
 
-# Of the ring: 262,144 moves of 64 games.
-RING_BYTES = 16 * 2**20
+# Of the ring: 131,072 moves of 64 games.
+RING_BYTES = 8 * 2**20
 # Fields of a `Games` state that a game's pieces follow from.
 PIECES = ("queue", "position", "rng")
 

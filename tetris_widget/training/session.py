@@ -13,8 +13,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
 
-from tetris_widget.config import TrainingConfig, View, check_speed, moves_per_second
+from tetris_widget.config import (
+    TrainingConfig,
+    View,
+    check_reward,
+    check_speed,
+    moves_per_second,
+)
 from tetris_widget.envs import TetrisVecEnv
 from tetris_widget.ipc import Pulse
 from tetris_widget.run_directory import RunDirectory, read_metadata, to_jsonable
@@ -43,6 +50,7 @@ from tetris_widget.training.contest import (
 )
 from tetris_widget.training.display import DisplayGame
 from tetris_widget.training.evaluation import Evaluation, Evaluator, Player
+from tetris_widget.training.foreign import make_env
 from tetris_widget.training.optimizer import ParameterAverage
 from tetris_widget.training.policies import build_model
 from tetris_widget.training.record import Recorder
@@ -95,16 +103,7 @@ class TrainingSession:
         self._config = config
         self._run = run
         self._metrics_queue = metrics_queue
-        self._env = TetrisVecEnv(
-            config.n_envs,
-            rows=config.rows,
-            columns=config.columns,
-            randomizer=config.randomizer,
-            observation=config.observation,
-            reward=config.reward,
-            max_pieces=config.max_pieces,
-            seed=config.seed,
-        )
+        self._env = _make_env(config)
         self._model = build_model(config, self._env)
         self._callback = WebMetricsCallback(
             metrics_queue,
@@ -126,7 +125,8 @@ class TrainingSession:
         self._evaluation = _Evaluation(
             config, self._model, self._callback, self._contest
         )
-        if config.evaluation:
+        self._is_evaluated = config.evaluation and config.env_id is None
+        if self._is_evaluated:
             self._callback.background.append(self._evaluation.tick)
         self._resumed = None if resume is None else self._go_on(resume)
         self._callback.between_rollouts.append(self._record_games)
@@ -137,7 +137,7 @@ class TrainingSession:
             self._model,
             self._callback,
             config.checkpoint_seconds,
-            lambda: {"evaluation": self._evaluation.get_state()},
+            self._get_state,
             metrics_queue.sync,
             self._resumed,
         )
@@ -146,6 +146,12 @@ class TrainingSession:
         save = self._checkpointer.on_save_checkpoint
         self._callback.handlers["save_checkpoint"] = save
         self._callback.handlers["save_model"] = self._on_save_model
+        self._callback.handlers["set_reward"] = self._on_set_reward
+        if config.env_id is not None:
+            text = (
+                f"{config.env_id}: no board is shown and no game evaluated, as of ours"
+            )
+            self._callback.send("info", kind="note", text=text)
 
     @property
     def progress(self) -> dict[str, Any]:
@@ -165,7 +171,7 @@ class TrainingSession:
         left = self._config.total_timesteps
         if self._resumed is not None:
             left -= self._resumed.timesteps
-        if self._config.evaluation:
+        if self._is_evaluated:
             self._contest.open()
         try:
             self._model.learn(
@@ -202,8 +208,23 @@ class TrainingSession:
 
     def _record_games(self) -> None:
         """Begin to record, once the env is where the run begins or goes on."""
-        if self._callback.recorder is None:
+        if self._callback.recorder is None and isinstance(self._env, TetrisVecEnv):
             self._callback.recorder = Recorder(self._env)
+
+    def _get_state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps beside the model and the environments."""
+        state: dict[str, Any] = {"evaluation": self._evaluation.get_state()}
+        if self._config.env_id is None:
+            state["reward"] = self._env.get_attr("reward")[0]
+        return state
+
+    def _on_set_reward(self, command: Mapping[str, Any]) -> None:
+        if self._config.env_id is not None:
+            raise ValueError(f"reward: {self._config.env_id} has its own")
+        reward = check_reward(command["reward"])
+        self._env.set_attr("reward", reward)
+        weights = ", ".join(f"{name} × {weight:g}" for name, weight in reward.items())
+        self._callback.send("info", kind="note", text=f"Reward: {weights}")
 
     def _go_on(self, resume: Mapping[str, Any]) -> Snapshot:
         """Make the run what it was at a checkpoint."""
@@ -213,7 +234,10 @@ class TrainingSession:
         restore(self._model, snapshot)
         reports = reports_of(snapshot)
         self._callback.set_state(reports)
-        self._evaluation.set_state(snapshot.values["extra"]["evaluation"])
+        extra = snapshot.values["extra"]
+        self._evaluation.set_state(extra["evaluation"])
+        if "reward" in extra:
+            self._env.set_attr("reward", extra["reward"])
         self._run.rewind(snapshot.timesteps, reports["episode_count"])
         episodes = self._run.episodes().tail(MAX_EPISODES_KEPT)
         self._callback.episode_rewards.extend(episodes["reward"].tolist())
@@ -259,6 +283,22 @@ class TrainingSession:
             self._callback.warn(f"could not save the last model: {error.strerror}")
 
 
+def _make_env(config: TrainingConfig) -> VecEnv:
+    if config.env_id is not None:
+        return make_env(config)
+    return TetrisVecEnv(
+        config.n_envs,
+        rows=config.rows,
+        columns=config.columns,
+        randomizer=config.randomizer,
+        observation=config.observation,
+        reward=config.reward,
+        gamma=config.gamma,
+        max_pieces=config.max_pieces,
+        seed=config.seed,
+    )
+
+
 class _Watch:
     """Plays the watched game at its own pace, and measures what that costs."""
 
@@ -270,7 +310,7 @@ class _Watch:
     ) -> None:
         self._model = model
         self._callback = callback
-        self._game = DisplayGame(config)
+        self._game = DisplayGame(config) if config.env_id is None else None
         self._view: str = "headless"
         self._period = 1.0
         self._due = 0.0
@@ -281,7 +321,7 @@ class _Watch:
 
     def tick(self) -> None:
         """Play the next move if it is due."""
-        if self._view != "watch":
+        if self._view != "watch" or self._game is None:
             return
         now = time.perf_counter()
         if now < self._due:

@@ -1,0 +1,64 @@
+"""Environments that aren't ours, for training: made by id, as SB3 likes them.
+
+Owns their VecEnv, and which of SB3's policies suits what they show. Deliberately
+doesn't know Tetris.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gymnasium import spaces
+from sb3_contrib.common.maskable.utils import is_masking_supported
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.vec_env import VecEnv
+
+from tetris_widget.config import ConfigError, TrainingConfig
+from tetris_widget.env_ids import load_env_id
+
+# The least that SB3's convolutional network can take.
+MIN_IMAGE_SIDE = 36
+
+
+def make_env(config: TrainingConfig) -> VecEnv:
+    """Return `n_envs` of the environments that `env_id` names, each with a Monitor.
+
+    Raises:
+        ConfigError: there is none of that id, it refuses `env_kwargs`, or the algorithm
+            doesn't suit it.
+    """
+    assert config.env_id is not None
+    load_env_id(config.env_id)
+    try:
+        env = make_vec_env(
+            config.env_id, config.n_envs, config.seed, env_kwargs=config.env_kwargs
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"env_kwargs: {config.env_kwargs} is refused by {config.env_id}: {error}"
+        ) from error
+    problem = _problem(config, env)
+    if problem is not None:
+        env.close()
+        raise ConfigError(
+            f"algorithm: {config.algorithm!r} does not suit {config.env_id}, {problem}"
+        )
+    return env
+
+
+def policy_for(space: spaces.Space[Any]) -> str:
+    """Return the name of SB3's policy for observations of this space."""
+    if isinstance(space, spaces.Dict):
+        return "MultiInputPolicy"
+    if is_image_space(space) and sorted(space.shape or ())[-2] >= MIN_IMAGE_SIDE:
+        return "CnnPolicy"
+    return "MlpPolicy"
+
+
+def _problem(config: TrainingConfig, env: VecEnv) -> str | None:
+    if config.algorithm == "dqn" and not isinstance(env.action_space, spaces.Discrete):
+        return f"whose actions are {env.action_space}; allowed: ppo, a2c"
+    if config.algorithm == "maskable_ppo" and not is_masking_supported(env):
+        return "which has no action_masks(); allowed: ppo, a2c, dqn"
+    return None
