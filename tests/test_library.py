@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import random
 import zipfile
@@ -252,6 +253,23 @@ def test_a_foreign_model_must_be_trusted(library: ModelLibrary, tmp_path: Path) 
     loaded = library.load("foreign", trust=True)
     assert_equal_parameters(loaded.get_parameters(), model.get_parameters())
     assert library.models()["name"].tolist() == ["foreign"]
+
+
+def test_a_model_of_another_environment_is_refused(
+    library: ModelLibrary, run: RunDirectory, tmp_path: Path
+) -> None:
+    config = TrainingConfig(env_id="somewhere:CartPole-v1", run_dir=str(tmp_path))
+    other = RunDirectory.create(config)
+    with pytest.raises(ModelFileError, match="was trained on 'somewhere:CartPole-v1'"):
+        library.save("a", other, "last")
+    library.save("a", run, "best")
+    metadata = json.loads(zipfile.ZipFile(library.file("a")).read("metadata.json"))
+    forged = tmp_path / "forged.zip"
+    data = json.dumps({**metadata, "config": other.config().to_dict()}).encode()
+    forge(library.file("a"), forged, "metadata.json", data)
+    with pytest.raises(ModelFileError, match="a library keeps models of our own game"):
+        library.import_model(forged)
+    assert library.names() == ["a"]
 
 
 @pytest.mark.parametrize("trust", [False, True])

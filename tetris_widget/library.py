@@ -127,7 +127,7 @@ class ModelLibrary:
             ConfigError: `run` is not the directory of a run.
         """
         source = run if isinstance(run, RunDirectory) else RunDirectory(run)
-        config = source.config()
+        config = _of_our_game(source.config(), source.path)
         return self._keep(name, _model_file(source, which), config, notes)
 
     def rename(self, name: str, new_name: str) -> Path:
@@ -360,12 +360,23 @@ def _config_in(metadata: Mapping[str, Any], path: Path) -> TrainingConfig:
             "code its maker put in; if you trust them, pass trust=True"
         )
     try:
-        return TrainingConfig(**values)
+        config = TrainingConfig(**values)
     except (ConfigError, TypeError) as error:
         raise ModelFileError(
             f"{path} has a configuration that cannot be read, perhaps of a newer "
             f"version: {error}"
         ) from None
+    return _of_our_game(config, path)
+
+
+def _of_our_game(config: TrainingConfig, path: Path) -> TrainingConfig:
+    """Return the configuration; refuse one that would load another environment."""
+    if config.env_id is not None:
+        raise ModelFileError(
+            f"{path} was trained on {config.env_id!r}, and a library keeps models of "
+            "our own game only; plain SB3 loads such a file"
+        )
+    return config
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def test_models_are_kept_compared_sent_and_trained_on(
     before = notebook.timesteps
     notebook.wait_for(lambda: notebook.timesteps > before)
     notebook.expect_status("Training")
+    page.set_viewport_size({"width": 1400, "height": 2000})
     notebook.screenshot("demo")
     loaded = "import sys; print([m for m in ('torch', 'numba') if m in sys.modules])"
     assert notebook.execute(loaded).strip() == "[]"
