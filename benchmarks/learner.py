@@ -60,10 +60,12 @@ class Goal:
 
 UNIFORM_20 = {"rows": 20, "columns": 10, "randomizer": "uniform"}
 UNIFORM_10 = {"rows": 10, "columns": 10, "randomizer": "uniform"}
+# Fewer games and longer rollouts learn more from a placement, and fewer a second.
+FEW_GAMES = {"n_envs": 32, "n_steps": 32}
 GOALS = [
     Goal("instant", UNIFORM_20, 10_000, seconds=10),
     Goal("instant", UNIFORM_20, 1_000_000, seconds=60),
-    Goal("instant", UNIFORM_10, 1_000, placements=60_000),
+    Goal("instant", {**UNIFORM_10, **FEW_GAMES}, 1_000, placements=60_000),
     Goal("instant", UNIFORM_10, 3_829, seconds=30),
     Goal("instant", UNIFORM_10, 4_500, seconds=180),
     Goal("instant", UNIFORM_10, 5_071, seconds=600),

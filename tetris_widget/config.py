@@ -147,13 +147,13 @@ class TrainingConfig(BaseModel):
         title="Goal: lines per game",
         description="the run has finished once an evaluation's mean is that high",
     )
-    n_envs: int = Field(128, ge=1, le=16_384, title="Games at once")
+    n_envs: int = Field(64, ge=1, le=16_384, title="Games at once")
     n_steps: int = Field(16, ge=1, le=65_536, title="Steps per game and rollout")
-    batch_size: int = Field(2048, ge=1, le=16_777_216, title="Batch size")
+    batch_size: int = Field(1024, ge=1, le=16_777_216, title="Batch size")
     n_epochs: int = Field(2, ge=1, le=100, title="Epochs per rollout")
-    learning_rate: float = Field(0.03, gt=0, le=1, title="Learning rate")
+    learning_rate: float = Field(0.05, gt=0, le=1, title="Learning rate")
     learning_rate_halving: int | None = Field(
-        300_000,
+        100_000,
         ge=1,
         le=100_000_000_000,
         title="Timesteps that halve the learning rate",
