@@ -27,6 +27,10 @@ NAP_SECONDS = 0.002
 PATIENCE_SECONDS = 60.0
 
 
+class NotPossibleHere(Exception):
+    """A case that this machine cannot bring about."""
+
+
 @dataclass
 class Measure:
     """Something measured again and again, of which the worst counts.
