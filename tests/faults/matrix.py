@@ -221,6 +221,8 @@ def check_told(kernel: Kernel) -> None:
     Of one run directory, all of whose sessions this kernel has had.
     """
     run = kernel.run
+    reason = kernel.status()["reason"] or ""
+    assert "exit code" not in reason or "a word" not in reason, reason
     told = [m for m in kernel.messages if "seq" in m and m["run_id"] == run.run_id]
     numbers = [m["seq"] for m in told]
     assert numbers == sorted(set(numbers)), "told twice, or out of order"
