@@ -29,7 +29,12 @@ from tetris_widget.config import (
     check_speed,
 )
 from tetris_widget.env_ids import check_env_id
-from tetris_widget.ipc import BatchQueue, Pulse, SharedEvent
+from tetris_widget.ipc import (
+    BatchQueue,
+    Pulse,
+    SharedEvent,
+    start_resource_tracker,
+)
 from tetris_widget.run_directory import (
     TERMINAL,
     RunBusyError,
@@ -72,6 +77,7 @@ class TrainingManager:
     """
 
     def __init__(self, on_message: OnMessage | None = None) -> None:
+        start_resource_tracker()
         self._context = multiprocessing.get_context("spawn")
         self._on_message = on_message
         self._lock = threading.RLock()

@@ -11,10 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from tests.faults.kills import FOREVER
-from tests.faults.matrix import Kernel, Measure, case, check_told, wait_for
+from tests.faults.matrix import (
+    Kernel,
+    Measure,
+    NotPossibleHere,
+    case,
+    check_told,
+    wait_for,
+)
 from tests.faults.toy import ToyManager
 from tests.training.test_worker import SMALL
 from tetris_widget.config import TrainingConfig
@@ -27,12 +32,16 @@ CUT_BYTES = 1_000
 
 @contextmanager
 def small_disk(home: Path) -> Iterator[Path]:
-    """A file system of its own; skips where nobody may mount one."""
+    """A file system of its own.
+
+    Raises:
+        NotPossibleHere: nobody may mount one.
+    """
     path = home / "disk"
     path.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(path)]
     if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("a file system cannot be mounted here")
+        raise NotPossibleHere("only root may mount a small disk")
     try:
         yield path
     finally:

@@ -37,7 +37,8 @@ def failing_envs(times: int, home: Path) -> list[Measure]:
             status = kernel.status()
             assert (status["status"], status["reason"]) == ("failed", reason)
             kernel.until_told("failed")
-            check_told(kernel)
+            if fault != "leave":  # that one does end without a word
+                check_told(kernel)
             assert kernel.of_type("episode"), f"{fault}: no episode was kept"
             told += 1
     faults.add(told)

@@ -22,6 +22,11 @@ from tetris_widget.run_directory import RunDirectory
 
 GONE_SECONDS = 5.0
 SLOWER_SECONDS = 0.5
+# A kernel that ends in good order asks its children to end; one that is killed can't.
+REASONS = (
+    "the notebook's kernel ended",
+    "the process was asked to end (SIGTERM)",
+)
 # With the toy trainer, so that it takes no longer than needed.
 SHOW = """
 from tests.faults.toy import ToyManager
@@ -103,8 +108,8 @@ def end(book: Notebook, how: str) -> None:
 def check_attached(run: RunDirectory) -> None:
     """A panel in another kernel shows all of the run, and goes on with it."""
     recorded = run.state()
-    ending = recorded["state"], recorded["reason"]
-    assert ending == ("stopped", "the notebook's kernel ended"), ending
+    assert recorded["state"] == "stopped", recorded
+    assert recorded["reason"] in REASONS, recorded
     # The toy's checkpoints are no zips.
     problems = [text for text in run.verify() if ".zip" not in text]
     assert not problems, problems

@@ -27,6 +27,10 @@ NAP_SECONDS = 0.002
 PATIENCE_SECONDS = 60.0
 
 
+class NotPossibleHere(Exception):
+    """A case that this machine cannot bring about."""
+
+
 @dataclass
 class Measure:
     """Something measured again and again, of which the worst counts.
@@ -217,6 +221,8 @@ def check_told(kernel: Kernel) -> None:
     Of one run directory, all of whose sessions this kernel has had.
     """
     run = kernel.run
+    reason = kernel.status()["reason"] or ""
+    assert "exit code" not in reason or "a word" not in reason, reason
     told = [m for m in kernel.messages if "seq" in m and m["run_id"] == run.run_id]
     numbers = [m["seq"] for m in told]
     assert numbers == sorted(set(numbers)), "told twice, or out of order"

@@ -38,6 +38,8 @@ CHECKPOINT_SECONDS = 0.1
 class ToySession:
     """Stands in for `training.session.TrainingSession`."""
 
+    goal = None
+
     def __init__(
         self,
         config: TrainingConfig,
