@@ -35,7 +35,7 @@ class Infos(Sequence[Info]):
     """The infos of a step, one per env, each made when it is first asked for.
 
     Most are never looked at, and a thousand dicts cost more than a thousand moves. What
-    is put into one stays there.
+    is put into one stays there; but infos may have the same `reward_terms`.
 
     Args:
         final: (n, 2) lines and pieces of each env after the step.
