@@ -133,7 +133,7 @@ def test_commands_reach_the_process(
     manager.set_mode(True)
     manager.set_speed(5)
     manager.set_view("watch")
-    manager.set_reward({"lines": 2})
+    assert manager.set_reward({"lines": 2})
 
     def texts() -> list[str]:
         return [m["text"] for m in listener.messages if m["type"] == "info"]
@@ -147,9 +147,10 @@ def test_commands_reach_the_process(
     ]
 
 
-def test_a_reward_of_unknown_terms_is_refused(manager: ToyManager) -> None:
+def test_a_reward_that_cannot_be_is_refused(manager: ToyManager) -> None:
     with pytest.raises(ValueError, match="did you mean 'holes'"):
         manager.set_reward({"hole": 1.0})
+    assert not manager.set_reward({"holes": -1.0})  # nothing runs
 
 
 @pytest.mark.parametrize("speed", [float("nan"), float("inf"), "fast", None, True])

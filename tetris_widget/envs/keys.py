@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tetris_widget.config import DEFAULT_REWARD
 from tetris_widget.envs.array_env import ArrayVecEnv
-from tetris_widget.envs.rewards import DEFAULT_GAMMA, Rewards, Terms, terms_of
+from tetris_widget.envs.rewards import DEFAULT_GAMMA, Rewards, Terms, all_terms
 from tetris_widget.game.guideline import GuidelineGames, State
 from tetris_widget.game.guideline_kernels import HIDDEN_ROWS, summarise
 from tetris_widget.game.render import view_to_ansi, view_to_rgb
@@ -71,8 +71,8 @@ class _Problem:
         self._news = np.zeros((4, n), np.int64)
         self._shown = np.zeros(9 + games.n_previews, np.int64)
         self._infos: list[Info] = [{}] * n
-        # The terms of the last step; none before the first.
-        self._terms: Terms = {}
+        # The terms of the last step; 0 before the first.
+        self._terms = self._no_terms()
 
     @property
     def observation_space(self) -> gymnasium.Space[Any]:
@@ -185,17 +185,18 @@ class _Problem:
         )
         self._infos = self._infos.copy()
         infos = self._infos
-        for env, lines, placed, cleared, score in zip(
-            which[:count].tolist(), *news[:, :count].tolist(), strict=True
+        told = which[:count]
+        terms = all_terms({name: term[told] for name, term in self._terms.items()})
+        for env, lines, placed, cleared, score, reward_terms in zip(
+            told.tolist(), *news[:, :count].tolist(), terms, strict=True
         ):
             infos[env] = {
                 "lines": lines,
                 "pieces": placed,
                 "lines_cleared": cleared,
                 "score": score,
+                "reward_terms": reward_terms,
             }
-            if self._terms:
-                infos[env]["reward_terms"] = terms_of(self._terms, env)
         return infos
 
     def begin(self, which: NDArray[np.int64] | None = None) -> None:
@@ -207,8 +208,12 @@ class _Problem:
     def forget(self) -> None:
         """Make all infos new the next time: the games are others."""
         self._is_news[:] = True
-        self._terms = {}
+        self._terms = self._no_terms()
         self.rewards.begin()
+
+    def _no_terms(self) -> Terms:
+        nothing = np.zeros(len(self.games), np.int64)
+        return dict.fromkeys(self.rewards.weights, nothing)
 
     def frame(self) -> Info:
         """Return game 0's last step, fit to be drawn, as `envs.vec.move_frame` does.
