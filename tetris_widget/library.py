@@ -426,11 +426,6 @@ def _made_anew(path: Path, config: TrainingConfig | None = None) -> BaseAlgorith
 
 def _blank(config: TrainingConfig) -> BaseAlgorithm:
     """Return an untrained model that takes little memory, and no generator's place."""
-    if config.env_id is not None:
-        raise ModelFileError(
-            f"a library keeps models of our own game, not of {config.env_id}; plain "
-            "Stable-Baselines3 loads the run's files"
-        )
     import torch
 
     from tetris_widget.envs import TetrisVecEnv
