@@ -133,16 +133,24 @@ def test_commands_reach_the_process(
     manager.set_mode(True)
     manager.set_speed(5)
     manager.set_view("watch")
+    assert manager.set_reward({"lines": 2})
 
     def texts() -> list[str]:
         return [m["text"] for m in listener.messages if m["type"] == "info"]
 
-    wait_for(lambda: len(texts()) == 3)
+    wait_for(lambda: len(texts()) == 4)
     assert texts() == [
         "{'command': 'set_mode', 'visual': True}",
         "{'command': 'set_speed', 'speed': 1.0}",
         "{'command': 'set_view', 'view': 'watch'}",
+        "{'command': 'set_reward', 'reward': {'lines': 2.0}}",
     ]
+
+
+def test_a_reward_that_cannot_be_is_refused(manager: ToyManager) -> None:
+    with pytest.raises(ValueError, match="did you mean 'holes'"):
+        manager.set_reward({"hole": 1.0})
+    assert not manager.set_reward({"holes": -1.0})  # nothing runs
 
 
 @pytest.mark.parametrize("speed", [float("nan"), float("inf"), "fast", None, True])

@@ -290,13 +290,20 @@ class TrainingManager:
         """
         self._command({"command": "set_speed", "speed": check_speed(speed)})
 
-    def set_reward(self, reward: Mapping[str, float]) -> None:
-        """Change the weights of the reward's terms; an `info` says so.
+    def set_reward(self, reward: Mapping[str, float]) -> bool:
+        """Change the weights of the reward's terms; False unless a run is under way.
+
+        An `info` says so when it is done.
 
         Raises:
             ValueError: a term or a weight is not allowed.
         """
-        self._command({"command": "set_reward", "reward": check_reward(reward)})
+        weights = check_reward(reward)
+        with self._lock:
+            if not self.is_running():
+                return False
+            self._command({"command": "set_reward", "reward": weights})
+            return True
 
     # State
 

@@ -307,3 +307,59 @@ def test_a_piece_that_does_not_fit_earns_nothing() -> None:
             return
         assert rewards[0] == 1.0
     raise AssertionError("no piece was ever refused")
+
+
+def test_a_game_begins_from_a_given_state() -> None:
+    env = TetrisEnv()
+    env.reset(seed=4)
+    for _ in range(7):
+        env.step(np.flatnonzero(env.action_masks())[3])
+    state = env.get_state()
+    expected, reward, *_, info = env.step(np.int64(12))
+    other = TetrisEnv()
+    other.reset(seed=99)
+    observation, first = other.reset(options={"state": state})
+    assert observation in other.observation_space
+    assert (first["pieces"], first["lines_cleared"]) == (7, 0)
+    observation, again, *_, told = other.step(np.int64(12))
+    assert np.array_equal(observation, expected)
+    assert (again, told["lines"]) == (reward, info["lines"])
+    # A seed changes the pieces to come, not the board.
+    other.reset(seed=1, options={"state": state})
+    assert np.array_equal(other.games.columns, state["columns"])
+
+
+def test_a_state_that_is_none_changes_nothing() -> None:
+    env = TetrisEnv()
+    env.reset(seed=4)
+    env.step(np.int64(3))
+    before = env.get_state()
+    for options in ({"state": {}}, {"state": 3}, {"board": 1}):
+        with pytest.raises(ValueError, match=r"state|board"):
+            env.reset(seed=8, options=options)
+    after = env.get_state()
+    assert all(np.array_equal(after[name], before[name]) for name in before)
+
+
+def test_an_illegal_action_can_raise_and_names_the_legal_ones() -> None:
+    vec = TetrisVecEnv(2, rows=4, columns=4, illegal="raise", seed=0)
+    single = TetrisEnv(rows=4, columns=4, illegal="raise")
+    single.reset(seed=1)
+    masks = vec.action_masks()
+    good = masks.argmax(1)
+    bad = good.copy()
+    bad[1] = int((~masks[1]).argmax())
+    legal = ", ".join(map(str, np.flatnonzero(masks[1]).tolist()))
+    message = f"action: {bad[1]} is not legal in game 1; allowed: {legal}$"
+    before = vec.get_state()
+    with pytest.raises(ValueError, match=message):
+        vec.step(bad)
+    for wrong in (-1, 16):
+        with pytest.raises(ValueError, match=f"action: {wrong}; allowed: 0 to 15"):
+            vec.step(np.array([good[0], wrong]))
+    assert all(np.array_equal(vec.get_state()[name], before[name]) for name in before)
+    with pytest.raises(ValueError, match="is not legal in game 0; allowed: "):
+        single.step(np.int64((~single.action_masks()).argmax()))
+    vec.step(good)
+    with pytest.raises(ValueError, match="illegal: 'ignore'; allowed: nearest, raise"):
+        TetrisVecEnv(1, illegal="ignore")

@@ -12,7 +12,9 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as sb3_check
 from stable_baselines3.common.vec_env import VecMonitor
 
+from tetris_widget.config import REWARD_TERMS
 from tetris_widget.envs import KEYS_ENV_ID, TetrisKeysEnv, TetrisKeysVecEnv
+from tetris_widget.envs.rewards import SHAPING
 from tetris_widget.game.guideline import KEYS
 from tetris_widget.game.guideline_kernels import FLOOR, WALL
 from tetris_widget.game.pieces import cells
@@ -60,7 +62,7 @@ def test_the_checkers_of_gymnasium_and_sb3_pass(
         hold=hold,
         observation=observation,
         action=action,
-        reward=reward,
+        reward={reward: 1.0},
         render_mode="rgb_array",
     )
     gymnasium_check(made.unwrapped)
@@ -107,7 +109,7 @@ def test_env_i_plays_the_games_of_its_own_seed(observation: str, action: str) ->
 
 @pytest.mark.parametrize("reward", ["lines", "score"])
 def test_rewards_and_infos_add_up_for_every_env(reward: str) -> None:
-    vec = TetrisKeysVecEnv(16, rows=8, columns=4, reward=reward, seed=0)
+    vec = TetrisKeysVecEnv(16, rows=8, columns=4, reward={reward: 1.0}, seed=0)
     vec.reset()
     rng = np.random.default_rng(1)
     total, lines = np.zeros(16), np.zeros(16)
@@ -311,7 +313,8 @@ def test_actions_out_of_range_are_refused_and_change_nothing() -> None:
             "observation: 'pixels'; allowed: flat, image, dict",
         ),
         ({"action": "mouse"}, "action: 'mouse'; allowed: keys, reachable"),
-        ({"reward": "joy"}, "reward: 'joy'; allowed: lines, score"),
+        ({"reward": "lines"}, "reward: 'lines'; allowed: a mapping"),
+        ({"reward": {"joy": 1}}, "reward: 'joy' is no term; allowed: lines, "),
         ({"max_pieces": 0}, "max_pieces: 0; allowed"),
         ({"rows": 2}, "rows: 2; allowed: 4 to 28"),
     ],
@@ -321,3 +324,48 @@ def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
         TetrisKeysVecEnv(1, **options)
     with pytest.raises(ValueError, match=message):
         TetrisKeysEnv(**options)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_rewards_are_their_terms_and_shaping_adds_up_to_nothing(action: str) -> None:
+    gamma = 0.9
+    weights = dict.fromkeys(REWARD_TERMS, 1.0) | {"holes": -2.0}
+    vec = TetrisKeysVecEnv(
+        8, rows=6, columns=4, action=action, reward=weights, gamma=gamma, seed=0
+    )
+    vec.reset()
+    rng = np.random.default_rng(0)
+    shaped, discount = np.zeros((8, 3)), np.ones(8)
+    ends = 0
+    for _ in range(600):
+        masks = vec.action_masks()
+        _, rewards, dones, infos = vec.step((rng.random(masks.shape) * masks).argmax(1))
+        terms = [info["reward_terms"] for info in infos]
+        for env, info in enumerate(infos):
+            assert terms[env].keys() == weights.keys()
+            assert terms[env]["lines"] == info["lines_cleared"]
+            assert terms[env]["game_over"] == dones[env]
+            total = sum(weights[name] * terms[env][name] for name in weights)
+            assert rewards[env] == pytest.approx(total, rel=1e-5)
+        steps = np.array([[term[name] for name in SHAPING] for term in terms])
+        shaped += discount[:, None] * steps
+        discount *= gamma
+        assert np.allclose(shaped[dones], 0.0)
+        shaped[dones], discount[dones] = 0.0, 1.0
+        ends += dones.sum()
+    assert ends > 10
+
+
+def test_weights_change_in_the_middle_of_a_game() -> None:
+    vec = TetrisKeysVecEnv(2, action="reachable", gamma=1.0, seed=0)
+    vec.reset()
+    vec.step(vec.action_masks().argmax(1))
+    vec.set_attr("reward", {"height": -1})
+    _, rewards, _, infos = vec.step(vec.action_masks().argmax(1))
+    assert [info["reward_terms"] for info in infos] == [
+        {"height": -reward} for reward in rewards
+    ]
+    assert (rewards <= -4).all() and (rewards >= -8).all()
+    with pytest.raises(ValueError, match="did you mean 'height'"):
+        vec.set_attr("reward", {"heigt": 1})
+    assert vec.reward == {"height": -1.0}

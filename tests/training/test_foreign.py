@@ -11,6 +11,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict
+from stable_baselines3 import PPO
 
 from tests.training.runs import Run
 from tetris_widget.config import ConfigError, TrainingConfig
@@ -143,6 +144,12 @@ def test_a_resumed_run_says_that_it_is_not_exact(
     assert second.session.progress["timesteps"] >= config.total_timesteps
     episodes = run.episodes()
     assert episodes["episode"].tolist() == list(range(1, len(episodes) + 1))
+
+
+def test_plain_sb3_loads_the_model(config: TrainingConfig) -> None:
+    run = RunDirectory.create(config)
+    assert Run(config, run).train() == "finished"
+    assert PPO.load(run.last_model_file).num_timesteps >= config.total_timesteps
 
 
 # Which policy

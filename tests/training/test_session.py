@@ -167,3 +167,28 @@ def test_evaluations_go_on_with_new_games_after_a_resume(
     assert seed > 5
     again = resumed(run.run.path)
     assert again.session._evaluation.get_state()["seed"] == seed
+
+
+# Live weights
+
+
+def test_the_reward_changes_while_it_runs_and_stays_so(run: Run) -> None:
+    weights = {"lines": 2.0, "holes": -0.5}
+    run.commands.put({"command": "set_reward", "reward": weights})
+    run.train(stop_at=500)
+    assert run.session._env.get_attr("reward") == [weights] * 4
+    told = [m["text"] for m in run.messages.of_type("info") if m["kind"] == "note"]
+    assert told == ["Reward: lines × 2, holes × -0.5"]
+    again = resumed(run.run.path)
+    assert again.session._env.get_attr("reward")[0] == weights
+
+
+def test_a_wrong_reward_is_refused_and_the_run_goes_on(run: Run) -> None:
+    before = run.session._env.get_attr("reward")
+    for reward in ({"hole": 1}, {"lines": float("nan")}, None):
+        run.commands.put({"command": "set_reward", "reward": reward})
+    run.train(stop_at=300)
+    errors = [m["text"] for m in run.messages.of_type("error")]
+    assert len(errors) == 3
+    assert "did you mean 'holes'?" in errors[0]
+    assert run.session._env.get_attr("reward") == before

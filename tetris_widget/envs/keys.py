@@ -6,7 +6,7 @@ Deliberately doesn't know the rules (`game.guideline`) or learners.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import gymnasium
@@ -14,14 +14,15 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
 from numpy.typing import NDArray
 
+from tetris_widget.config import DEFAULT_REWARD
 from tetris_widget.envs.array_env import ArrayVecEnv
+from tetris_widget.envs.rewards import DEFAULT_GAMMA, Rewards, Terms, all_terms
 from tetris_widget.game.guideline import GuidelineGames, State
 from tetris_widget.game.guideline_kernels import HIDDEN_ROWS, summarise
 from tetris_widget.game.render import view_to_ansi, view_to_rgb
 
 OBSERVATIONS = ("flat", "image", "dict")
 ACTIONS = ("keys", "reachable")
-REWARDS = ("lines", "score")
 
 Array = NDArray[Any]
 Info = dict[str, Any]
@@ -46,7 +47,8 @@ class _Problem:
         games: GuidelineGames,
         action: str,
         observation: str,
-        reward: str,
+        reward: Mapping[str, float],
+        gamma: float,
         max_pieces: int | None,
     ) -> None:
         if max_pieces is not None and max_pieces < 1:
@@ -56,8 +58,8 @@ class _Problem:
         self.games = games
         self.is_keys = _choose("action", action, ACTIONS) == "keys"
         self.observation = _choose("observation", observation, OBSERVATIONS)
-        self.is_score = _choose("reward", reward, REWARDS) == "score"
         self.max_pieces = max_pieces
+        self.rewards = Rewards(self, reward, gamma)
         self._planes = (3, games.rows, games.n_columns)
         self._buffers = [self._buffer(len(games)) for _ in range(2)]
         self._before = games.cells[0, HIDDEN_ROWS:].copy()
@@ -69,6 +71,8 @@ class _Problem:
         self._news = np.zeros((4, n), np.int64)
         self._shown = np.zeros(9 + games.n_previews, np.int64)
         self._infos: list[Info] = [{}] * n
+        # The terms of the last step; 0 before the first.
+        self._terms = self._no_terms()
 
     @property
     def observation_space(self) -> gymnasium.Space[Any]:
@@ -109,18 +113,51 @@ class _Problem:
         self.games.observe(buffer, which)
         return self._layout(buffer)
 
-    def step(self, actions: NDArray[np.int64]) -> None:
-        """Carry out an action in every game."""
+    def step(self, actions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Carry out an action in every game, and return the rewards."""
         self._before = self.games.cells[0, HIDDEN_ROWS:].copy()
         if self.is_keys:
             self.games.step(actions)
         else:
             self.games.place(actions)
+        before = self._terms
+        rewards, self._terms = self.rewards.take()
+        if before.keys() != self._terms.keys():
+            self._is_news[:] = True
+        else:
+            for name, term in self._terms.items():
+                self._is_news |= term != before[name]
+        return rewards
 
-    def rewards(self) -> NDArray[np.float32]:
-        """Return the rewards of the last step."""
-        name = "gained" if self.is_score else "cleared"
-        return self.games.games[name].astype(np.float32)
+    # What `Rewards` asks
+
+    def term(self, name: str) -> NDArray[np.int64]:
+        """Return a term of the last step: (n,)."""
+        games = self.games.games
+        if name == "score":
+            return games["gained"].astype(np.int64)
+        if name == "survival":
+            has_locked: NDArray[np.bool_] = games["locked"] != 0
+            return has_locked.astype(np.int64)
+        if name == "game_over":
+            return games["over"].astype(np.int64)
+        cleared: NDArray[np.int64] = games["cleared"].astype(np.int64)
+        return cleared if name == "lines" else cleared * cleared
+
+    def surfaces(self) -> NDArray[np.int64]:
+        """Return the present boards' surfaces: (n, 3)."""
+        return self.games.surfaces()
+
+    def surfaces_around(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the surfaces that the step led to, and those the next begins with."""
+        games = self.games.games
+        led_to = self.surfaces()
+        led_to[games["over"]] = 0
+        following = led_to
+        if self.max_pieces is not None:
+            following = led_to.copy()
+            following[games["pieces"] >= self.max_pieces] = 0
+        return led_to, following
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return which actions do something: (n, actions)."""
@@ -148,14 +185,17 @@ class _Problem:
         )
         self._infos = self._infos.copy()
         infos = self._infos
-        for env, lines, placed, cleared, score in zip(
-            which[:count].tolist(), *news[:, :count].tolist(), strict=True
+        told = which[:count]
+        terms = all_terms({name: term[told] for name, term in self._terms.items()})
+        for env, lines, placed, cleared, score, reward_terms in zip(
+            told.tolist(), *news[:, :count].tolist(), terms, strict=True
         ):
             infos[env] = {
                 "lines": lines,
                 "pieces": placed,
                 "lines_cleared": cleared,
                 "score": score,
+                "reward_terms": reward_terms,
             }
         return infos
 
@@ -168,6 +208,12 @@ class _Problem:
     def forget(self) -> None:
         """Make all infos new the next time: the games are others."""
         self._is_news[:] = True
+        self._terms = self._no_terms()
+        self.rewards.begin()
+
+    def _no_terms(self) -> Terms:
+        nothing = np.zeros(len(self.games), np.int64)
+        return dict.fromkeys(self.rewards.weights, nothing)
 
     def frame(self) -> Info:
         """Return game 0's last step, fit to be drawn, as `envs.vec.move_frame` does.
@@ -212,7 +258,8 @@ class TetrisKeysEnv(gymnasium.Env[Observation, np.int64]):
         columns: int = 10,
         action: str = "keys",
         observation: str = "flat",
-        reward: str = "lines",
+        reward: Mapping[str, float] = DEFAULT_REWARD,
+        gamma: float = DEFAULT_GAMMA,
         previews: int = 5,
         hold: bool = True,
         randomizer: str = "bag",
@@ -235,7 +282,9 @@ class TetrisKeysEnv(gymnasium.Env[Observation, np.int64]):
             tick=tick,
             level=level,
         )
-        self._problem = _Problem(self.games, action, observation, reward, max_pieces)
+        self._problem = _Problem(
+            self.games, action, observation, reward, gamma, max_pieces
+        )
         self.observation_space = self._problem.observation_space
         self.action_space: Any = self._problem.action_space
 
@@ -271,12 +320,21 @@ class TetrisKeysEnv(gymnasium.Env[Observation, np.int64]):
             ValueError: the action is out of range; the game is unchanged.
         """
         problem = self._problem
-        problem.step(np.array([action], np.int64))
+        rewards = problem.step(np.array([action], np.int64))
         info = problem.infos()[0]
         info["frame"] = problem.frame()
-        reward = float(problem.rewards()[0])
+        reward = float(rewards[0])
         terminated, truncated = bool(problem.over[0]), bool(problem.truncated[0])
         return self._observe(), reward, terminated, truncated, info
+
+    @property
+    def reward(self) -> dict[str, float]:
+        """The weights of the reward's terms, as a copy; can be set at any time."""
+        return self._problem.rewards.weights
+
+    @reward.setter
+    def reward(self, weights: Mapping[str, float]) -> None:
+        self._problem.rewards.weights = weights
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return which actions do something: (actions,) bool."""
@@ -325,12 +383,12 @@ class TetrisKeysVecEnv(ArrayVecEnv):
     falling piece, the next ones, the held one (all 0: none), and whether hold may be
     used.
 
-    Reward: the `lines` that the step clears, or the points that it `score`s. An episode
-    is terminated when the game is over, and truncated after `max_pieces`.
+    An episode is terminated when the game is over, and truncated after `max_pieces`.
 
     `infos[i]` has `lines`, `pieces` and `score` (of this episode so far, at its end the
-    final ones) and `lines_cleared` (by this step); `infos[0]` also has `frame`, see
-    `_Problem.frame`. One in which nothing has changed is handed out again.
+    final ones), `lines_cleared` and `reward_terms` (by this step, before their
+    weights); `infos[0]` also has `frame`, see `_Problem.frame`. One in which nothing
+    has changed is handed out again.
 
     Args:
         n_envs: how many games.
@@ -338,7 +396,9 @@ class TetrisKeysVecEnv(ArrayVecEnv):
         columns: 4 to 12.
         action: `keys` or `reachable`.
         observation: `flat`, `image` or `dict`.
-        reward: `lines` or `score`.
+        reward: a weight for each of its terms, as for `TetrisVecEnv`; `score` are the
+            guideline's points, and a piece survives when it locks.
+        gamma: the learner's discount, by which shaping must discount too.
         previews: 0 to 6.
         hold: whether there is hold.
         randomizer: `bag` or `uniform`.
@@ -356,7 +416,8 @@ class TetrisKeysVecEnv(ArrayVecEnv):
         columns: int = 10,
         action: str = "keys",
         observation: str = "flat",
-        reward: str = "lines",
+        reward: Mapping[str, float] = DEFAULT_REWARD,
+        gamma: float = DEFAULT_GAMMA,
         previews: int = 5,
         hold: bool = True,
         randomizer: str = "bag",
@@ -376,7 +437,7 @@ class TetrisKeysVecEnv(ArrayVecEnv):
             level=level,
             seed=seed,
         )
-        problem = _Problem(self.games, action, observation, reward, max_pieces)
+        problem = _Problem(self.games, action, observation, reward, gamma, max_pieces)
         self._problem = problem
         self._actions = np.zeros(n_envs, np.int64)
         self.render_mode = "rgb_array"
@@ -404,15 +465,23 @@ class TetrisKeysVecEnv(ArrayVecEnv):
             ValueError: an action is out of range; the games are unchanged.
         """
         problem = self._problem
-        problem.step(self._actions)
+        rewards = problem.step(self._actions)
         infos = problem.infos()
         infos[0]["frame"] = problem.frame()
-        rewards = problem.rewards()
         dones = problem.over | problem.truncated
         ended = np.flatnonzero(dones)
         if len(ended):
             self._end(ended, infos)
         return problem.observe(), rewards, dones, infos
+
+    @property
+    def reward(self) -> dict[str, float]:
+        """The weights of the reward's terms, as a copy; can be set at any time."""
+        return self._problem.rewards.weights
+
+    @reward.setter
+    def reward(self, weights: Mapping[str, float]) -> None:
+        self._problem.rewards.weights = weights
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return which actions do something: (n_envs, actions) bool."""

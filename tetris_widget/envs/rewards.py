@@ -16,7 +16,6 @@ truncated isn't over: its last board counts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -118,25 +117,28 @@ class Rewards:
         return total.astype(np.float32)
 
 
-def terms_of(terms: Terms, game: int) -> Mapping[str, float]:
-    """Return the terms of one game, to be read only."""
-    return MappingProxyType({name: term[game].item() for name, term in terms.items()})
+def terms_of(terms: Terms, game: int) -> dict[str, float]:
+    """Return the terms of one game."""
+    return {name: term[game].item() for name, term in terms.items()}
 
 
-def all_terms(terms: Terms) -> Iterator[Mapping[str, float]]:
-    """Return the terms of each game, to be read only: those that are equal are one."""
+def all_terms(terms: Terms) -> Iterator[dict[str, float]]:
+    """Return the terms of each game; don't change them: those that are equal are one.
+
+    Plain dicts all the same, so that they can be pickled and copied like other infos.
+    """
     shared = _Shared(terms)
     rows = zip(*(term.tolist() for term in terms.values()), strict=True)
     return map(shared.__getitem__, rows)
 
 
-class _Shared(dict[tuple[float, ...], Mapping[str, float]]):
-    """Terms by their values; a thousand mappings cost more than a thousand moves."""
+class _Shared(dict[tuple[float, ...], dict[str, float]]):
+    """Terms by their values; a thousand dicts cost more than a thousand moves."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = tuple(names)
 
-    def __missing__(self, row: tuple[float, ...]) -> Mapping[str, float]:
-        made = MappingProxyType(dict(zip(self._names, row, strict=True)))
+    def __missing__(self, row: tuple[float, ...]) -> dict[str, float]:
+        made = dict(zip(self._names, row, strict=True))
         self[row] = made
         return made

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tetris_widget.config import DEFAULT_REWARD
 from tetris_widget.envs.observations import Observer, observation_space
 from tetris_widget.envs.rewards import DEFAULT_GAMMA, Rewards, terms_of
-from tetris_widget.envs.vec import Placements, move_frame
+from tetris_widget.envs.vec import Placements, check_legal, is_strict, move_frame
 from tetris_widget.game import Games
 from tetris_widget.game.render import to_ansi, to_rgb
 from tetris_widget.game.state import Field, State, split, take
@@ -35,6 +35,7 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
         observation: `afterstates` or `board`.
         reward: a weight for each of its terms.
         gamma: the learner's discount, by which shaping must discount too.
+        illegal: `nearest` or `raise`: what is done with an action that isn't legal.
         max_pieces: the game is truncated after so many; None: never.
         render_mode: `ansi`, `rgb_array` or None.
     """
@@ -53,6 +54,7 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
         observation: str = "afterstates",
         reward: Mapping[str, float] = DEFAULT_REWARD,
         gamma: float = DEFAULT_GAMMA,
+        illegal: str = "nearest",
         max_pieces: int | None = None,
         render_mode: str | None = None,
     ) -> None:
@@ -65,6 +67,7 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
         self.observation_space = space
         self.action_space = Discrete(self.games.n_actions)
         self._observer = Observer(observation, self.games)
+        self._is_strict = is_strict(illegal)
         self._rewards = Rewards(Placements(self.games), reward, gamma)
         self._has_ended = False
 
@@ -80,16 +83,31 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin a game; with a seed, always the same one."""
+        """Begin a game; with a seed, always the same one.
+
+        Args:
+            seed: of the pieces that are drawn from now on.
+            options: `state`: go on from there, as `get_state` gave it.
+
+        Raises:
+            ValueError: an option is unknown, or `state` is no state; nothing changes.
+        """
+        options = options or {}
+        unknown = sorted(set(options) - {"state"})
+        if unknown:
+            raise ValueError(f"options: {unknown[0]!r}; allowed: 'state'")
+        if "state" in options:
+            self.set_state(options["state"])
         super().reset(seed=seed)
         if seed is not None:
             self.games.seed(seed)
         # At the end of a game the kernel has begun the next one already.
-        if seed is not None or not self._has_ended:
+        if "state" not in options and (seed is not None or not self._has_ended):
             self.games.reset()
         self._rewards.begin()
         self._has_ended = False
-        return self._observe(), {"lines": 0, "pieces": 0, "lines_cleared": 0}
+        lines, pieces = int(self.games.lines[0]), int(self.games.pieces[0])
+        return self._observe(), {"lines": lines, "pieces": pieces, "lines_cleared": 0}
 
     def step(
         self, action: np.int64
@@ -97,10 +115,14 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
         """Place the current piece.
 
         Raises:
-            ValueError: the action is out of range; the game is unchanged.
+            ValueError: the action is out of range, or, where `illegal` says so, not
+                legal; the game is unchanged.
         """
         games = self.games
-        games.step(np.array([action], np.int64))
+        actions = np.array([action], np.int64)
+        if self._is_strict:
+            check_legal(games, actions)
+        games.step(actions)
         terminated, truncated = bool(games.terminated[0]), bool(games.truncated[0])
         frame = move_frame(games)
         rewards, terms = self._rewards.take()

@@ -29,13 +29,14 @@ from tetris_widget.game.render import to_rgb
 from tetris_widget.game.state import Field, State, split, take
 
 Info = dict[str, Any]
+ILLEGAL = ("nearest", "raise")
 
 
 class Infos(Sequence[Info]):
     """The infos of a step, one per env, each made when it is first asked for.
 
     Most are never looked at, and a thousand dicts cost more than a thousand moves. What
-    is put into one stays there.
+    is put into one stays there; but infos may have the same `reward_terms`.
 
     Args:
         final: (n, 2) lines and pieces of each env after the step.
@@ -108,9 +109,9 @@ class Infos(Sequence[Info]):
 class TetrisVecEnv(VecEnv):
     """`n_envs` games of Tetris under benchmark rules.
 
-    Observations: see `envs.observations`. Actions: `rotation × columns + column`; those
-    that are not legal stand for the nearest that is. An episode is terminated when the
-    next piece has no placement, and truncated after `max_pieces`.
+    Observations: see `envs.observations`. Actions: `rotation × columns + column`. An
+    episode is terminated when the next piece has no placement, and truncated after
+    `max_pieces`.
 
     `infos[i]` (see `Infos`) has `lines` and `pieces` (of this episode so far, at its
     end the final ones), `lines_cleared` (by this step) and `reward_terms` (of this
@@ -126,6 +127,8 @@ class TetrisVecEnv(VecEnv):
             `envs.rewards`); one whose weight is 0 is only reported. Can be changed at
             any time: `set_attr("reward", {"lines": 1, "holes": -0.5})`.
         gamma: the learner's discount, by which shaping must discount too.
+        illegal: what an action is that isn't legal: `nearest`, it stands for the
+            nearest that is; `raise`, an error that says which are.
         max_pieces: None: never truncated.
         seed: env `i` plays the games of `TetrisEnv` with seed `seed + i`.
     """
@@ -140,10 +143,12 @@ class TetrisVecEnv(VecEnv):
         observation: str = "afterstates",
         reward: Mapping[str, float] = DEFAULT_REWARD,
         gamma: float = DEFAULT_GAMMA,
+        illegal: str = "nearest",
         max_pieces: int | None = None,
         seed: int | None = None,
     ) -> None:
         self.games = Games(n_envs, rows, columns, randomizer, seed, max_pieces)
+        self._is_strict = is_strict(illegal)
         self._rewards = Rewards(Placements(self.games), reward, gamma)
         self._observer = Observer(observation, self.games)
         self._actions = np.zeros(n_envs, np.int64)
@@ -170,8 +175,15 @@ class TetrisVecEnv(VecEnv):
         self._actions = np.ascontiguousarray(actions, np.int64)
 
     def step_wait(self) -> Any:
-        """Carry out the step; return observations, rewards, dones, infos."""
+        """Carry out the step; return observations, rewards, dones, infos.
+
+        Raises:
+            ValueError: an action is out of range, or, where `illegal` says so, not
+                legal; no game is changed.
+        """
         games = self.games
+        if self._is_strict:
+            check_legal(games, self._actions)
         games.step(self._actions)
         dones = games.terminated | games.truncated
         rewards, terms = self._rewards.take()
@@ -271,6 +283,30 @@ class TetrisVecEnv(VecEnv):
     ) -> list[bool]:
         """No env is wrapped."""
         return [False for _ in self._get_indices(indices)]
+
+
+def is_strict(illegal: str) -> bool:
+    """Return whether actions that aren't legal are an error.
+
+    Raises:
+        ValueError: `illegal` is neither `nearest` nor `raise`.
+    """
+    if illegal not in ILLEGAL:
+        raise ValueError(f"illegal: {illegal!r}; allowed: {', '.join(ILLEGAL)}")
+    return illegal == "raise"
+
+
+def check_legal(games: Games, actions: NDArray[np.int64]) -> None:
+    """Raise ValueError if an action is not legal; `Games.step` checks their range."""
+    mask = games.mask()
+    chosen = np.clip(actions, 0, games.n_actions - 1)
+    is_wrong = ~mask[np.arange(len(games)), chosen] & (chosen == actions)
+    if is_wrong.any():
+        game = int(is_wrong.argmax())
+        allowed = ", ".join(map(str, np.flatnonzero(mask[game]).tolist()))
+        raise ValueError(
+            f"action: {actions[game]} is not legal in game {game}; allowed: {allowed}"
+        )
 
 
 def move_frame(games: Games) -> Info:

@@ -139,6 +139,12 @@ class GuidelineGames:
     def __len__(self) -> int:
         return len(self.games)
 
+    def surfaces(self) -> NDArray[np.int64]:
+        """Return the boards' holes, sums of heights, and bumpiness: (n, 3)."""
+        out = np.empty((len(self), 3), np.int64)
+        kernels.measure_surfaces(self.cells, out)
+        return out
+
     @property
     def over(self) -> NDArray[np.bool_]:
         """Which games are over: (n,) bool."""

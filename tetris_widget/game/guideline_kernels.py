@@ -863,3 +863,30 @@ def place(games, cells, actions, rules, mask):
             move_to(game, action, rules, maps[1], maps[2], maps[3])
             lock(game, cells[i], rules)
         game.gained = game.score - before
+
+
+@njit(cache=True, nogil=True)
+def measure_surfaces(cells, out):
+    """Write each board's holes, sum of heights, and bumpiness.
+
+    Args:
+        cells: (n, rows, columns) uint8, top row first.
+        out: (n, 3) int64.
+    """
+    n, rows, columns = cells.shape
+    for game in range(n):
+        holes = heights = bumps = before = np.int64(0)
+        for c in range(columns):
+            height = np.int64(0)
+            for row in range(rows):
+                if cells[game, row, c]:
+                    height = max(height, rows - row)
+                elif height:
+                    holes += 1
+            heights += height
+            if c:
+                bumps += abs(height - before)
+            before = height
+        out[game, 0] = holes
+        out[game, 1] = heights
+        out[game, 2] = bumps

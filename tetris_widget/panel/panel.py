@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from tetris_widget.config import (
     CHANGEABLE_ON_RESUME,
     TrainingConfig,
+    check_reward,
     check_speed,
     moves_per_second,
     step_delay,
@@ -375,10 +376,13 @@ class TrainingPanel:
     def set_reward(self, reward: Mapping[str, float]) -> None:
         """Change the weights of the reward's terms while the run goes on.
 
+        The configuration keeps those that the next run begins with.
+
         Raises:
             ValueError: a term or a weight is not allowed; nothing is changed.
         """
-        self._manager.set_reward(reward)
+        weights = check_reward(reward)
+        self._ask(lambda: self._manager.set_reward(weights), "no run to reward")
 
     def close(self) -> None:
         """End the run and its process, and the widget."""
