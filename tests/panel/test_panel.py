@@ -87,6 +87,13 @@ def test_what_makes_no_sense_is_a_note_and_no_exception(panel: TrainingPanel) ->
     assert "training runs already" in notes(panel)
 
 
+def test_a_reward_needs_a_run_and_right_terms(panel: TrainingPanel) -> None:
+    panel.set_reward({"lines": 1.0, "holes": -0.5})
+    assert "no run to reward" in notes(panel)
+    with pytest.raises(ValueError, match="did you mean 'holes'"):
+        panel.set_reward({"hole": -0.5})
+
+
 def test_start_returns_at_once(panel: TrainingPanel) -> None:
     before = time.monotonic()
     panel.start()
