@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from tetris_widget.envs import TetrisKeysVecEnv
+from tetris_widget.envs import TetrisVecEnv
 
 ROUNDS = 7
 SECONDS = 0.5
@@ -26,7 +26,7 @@ class Case:
     def __init__(self, action: str, n_envs: int) -> None:
         self.name = f"{action}, {n_envs:,} games"
         self.speeds: list[float] = []
-        self._vec = TetrisKeysVecEnv(n_envs, action=action, seed=0)
+        self._vec = TetrisVecEnv(n_envs, action=action, seed=0)
         self._vec.reset()
         rng = np.random.default_rng(0)
         self._actions = rng.integers(0, self._vec.action_space.n, (50, n_envs))

@@ -13,13 +13,13 @@ from stable_baselines3.common.env_checker import check_env as sb3_check
 from stable_baselines3.common.vec_env import VecMonitor
 
 from tetris_widget.config import REWARD_TERMS
-from tetris_widget.envs import KEYS_ENV_ID, TetrisKeysEnv, TetrisKeysVecEnv
+from tetris_widget.envs import KEYS_ENV_ID, TetrisEnv, TetrisVecEnv
 from tetris_widget.envs.rewards import SHAPING
 from tetris_widget.game.guideline import KEYS
 from tetris_widget.game.guideline_kernels import FLOOR, WALL
 from tetris_widget.game.pieces import cells
 
-OBSERVATIONS = ("flat", "image", "dict")
+OBSERVATIONS = ("flat", "board", "dict")
 ACTIONS = ("keys", "reachable")
 HARD = KEYS.index("hard")
 
@@ -80,8 +80,8 @@ def test_env_i_plays_the_games_of_its_own_seed(observation: str, action: str) ->
         "action": action,
         "max_pieces": 6,
     }
-    vec = TetrisKeysVecEnv(n, seed=seed, **options)
-    singles = [TetrisKeysEnv(**options) for _ in range(n)]
+    vec = TetrisVecEnv(n, seed=seed, **options)
+    singles = [TetrisEnv(**options) for _ in range(n)]
     expected = [env.reset(seed=seed + i)[0] for i, env in enumerate(singles)]
     rng = np.random.default_rng(0)
     observations = vec.reset()
@@ -109,7 +109,9 @@ def test_env_i_plays_the_games_of_its_own_seed(observation: str, action: str) ->
 
 @pytest.mark.parametrize("reward", ["lines", "score"])
 def test_rewards_and_infos_add_up_for_every_env(reward: str) -> None:
-    vec = TetrisKeysVecEnv(16, rows=8, columns=4, reward={reward: 1.0}, seed=0)
+    vec = TetrisVecEnv(
+        16, action="keys", rows=8, columns=4, reward={reward: 1.0}, seed=0
+    )
     vec.reset()
     rng = np.random.default_rng(1)
     total, lines = np.zeros(16), np.zeros(16)
@@ -127,7 +129,7 @@ def test_rewards_and_infos_add_up_for_every_env(reward: str) -> None:
 
 
 def test_infos_handed_out_are_never_changed() -> None:
-    vec = TetrisKeysVecEnv(8, rows=4, columns=4, seed=0)
+    vec = TetrisVecEnv(8, action="keys", rows=4, columns=4, seed=0)
     vec.reset()
     rng = np.random.default_rng(0)
     handed: list[tuple[list[dict[str, Any]], list[dict[str, Any]]]] = []
@@ -141,7 +143,7 @@ def test_infos_handed_out_are_never_changed() -> None:
 
 def test_holding_into_the_end_tells_it_in_a_new_info() -> None:
     """The piece from hold spawns on full cells; nothing locks, nothing is scored."""
-    vec = TetrisKeysVecEnv(2, seed=0)
+    vec = TetrisVecEnv(2, action="keys", seed=0)
     vec.reset()
     state = vec.get_state()
     game = 1
@@ -161,7 +163,7 @@ def test_holding_into_the_end_tells_it_in_a_new_info() -> None:
 
 
 def test_an_observation_is_not_overwritten_by_the_next_step() -> None:
-    vec = TetrisKeysVecEnv(4, seed=0)
+    vec = TetrisVecEnv(4, action="keys", seed=0)
     first = vec.reset()
     kept = first.copy()
     vec.step(np.full(4, HARD))
@@ -169,7 +171,7 @@ def test_an_observation_is_not_overwritten_by_the_next_step() -> None:
 
 
 def test_what_an_observation_says() -> None:
-    env = TetrisKeysEnv(observation="dict", previews=2)
+    env = TetrisEnv(action="keys", observation="dict", previews=2)
     env.reset(seed=0)
     for _ in range(3):
         env.step(np.int64(HARD))
@@ -184,9 +186,9 @@ def test_what_an_observation_says() -> None:
     assert (one_hot.argmax(1) + 1).tolist() == [view.kind, *view.next, view.hold]
     assert one_hot.sum(1).tolist() == [1, 1, 1, 1]
     assert observation["pieces"][-1] == view.can_hold == 0
-    flat = TetrisKeysEnv(observation="flat", previews=2)
+    flat = TetrisEnv(action="keys", observation="flat", previews=2)
     flat.set_state(env.get_state())
-    image = TetrisKeysEnv(observation="image", previews=2)
+    image = TetrisEnv(action="keys", observation="board", previews=2)
     image.set_state(env.get_state())
     keep = {"state": env.get_state()}
     seen = flat.reset(options=keep)[0]
@@ -197,7 +199,7 @@ def test_what_an_observation_says() -> None:
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_frame_has_the_piece_where_it_is(action: str) -> None:
-    env = TetrisKeysEnv(rows=8, columns=6, action=action)
+    env = TetrisEnv(rows=8, columns=6, action=action)
     env.reset(seed=1)
     rng = np.random.default_rng(0)
     locked = 0
@@ -226,13 +228,13 @@ def test_a_frame_has_the_piece_where_it_is(action: str) -> None:
 
 
 def test_a_game_goes_on_from_a_state() -> None:
-    env = TetrisKeysEnv()
+    env = TetrisEnv(action="keys")
     env.reset(seed=3)
     for a in range(20):
         env.step(np.int64(HARD if a % 4 == 0 else 1))
     state = env.get_state()
     expected = [env.step(np.int64(a % 8))[0] for a in range(40)]
-    other = TetrisKeysEnv()
+    other = TetrisEnv(action="keys")
     other.reset(seed=99, options={"state": state})
     assert not np.array_equal(other.get_state()["games"], env.get_state()["games"])
     _, info = other.reset(options={"state": state})
@@ -242,12 +244,12 @@ def test_a_game_goes_on_from_a_state() -> None:
         assert np.array_equal(other.step(np.int64(a % 8))[0], observation)
     with pytest.raises(ValueError, match="options: 'board'; allowed: 'state'"):
         other.reset(options={"board": 1})
-    with pytest.raises(ValueError, match="allowed: a dict of games and cells"):
+    with pytest.raises(ValueError, match="has_ended: is missing"):
         other.reset(options={"state": {}})
 
 
 def test_a_vec_env_goes_on_from_a_state() -> None:
-    vec = TetrisKeysVecEnv(3, rows=6, columns=5, seed=0)
+    vec = TetrisVecEnv(3, action="keys", rows=6, columns=5, seed=0)
     vec.reset()
     rng = np.random.default_rng(0)
     actions = rng.integers(0, 8, (200, 3))
@@ -265,7 +267,7 @@ def test_a_vec_env_goes_on_from_a_state() -> None:
 
 
 def test_masks_are_what_maskable_ppo_asks_for() -> None:
-    vec = TetrisKeysVecEnv(3, seed=0, action="reachable")
+    vec = TetrisVecEnv(3, seed=0, action="reachable")
     vec.reset()
     masks = np.stack(vec.env_method("action_masks"))
     assert masks.shape == (3, 4 * 10 * 21 + 1)
@@ -276,7 +278,9 @@ def test_masks_are_what_maskable_ppo_asks_for() -> None:
 def test_sb3_learns_with_every_observation() -> None:
     for observation, policy in (("flat", "MlpPolicy"), ("dict", "MultiInputPolicy")):
         vec = VecMonitor(
-            TetrisKeysVecEnv(4, rows=4, columns=4, observation=observation, seed=0)
+            TetrisVecEnv(
+                4, action="keys", rows=4, columns=4, observation=observation, seed=0
+            )
         )
         model = PPO(policy, vec, n_steps=64, batch_size=64, n_epochs=1, seed=0)
         model.learn(512)
@@ -285,19 +289,21 @@ def test_sb3_learns_with_every_observation() -> None:
 
 
 def test_it_renders() -> None:
-    text = TetrisKeysEnv(render_mode="ansi")
+    text = TetrisEnv(action="keys", render_mode="ansi")
     text.reset(seed=0)
     assert "level 1" in text.render()
-    picture = TetrisKeysEnv(rows=6, columns=5, previews=1, render_mode="rgb_array")
+    picture = TetrisEnv(
+        action="keys", rows=6, columns=5, previews=1, render_mode="rgb_array"
+    )
     picture.reset(seed=0)
     rendered: Any = picture.render()
     assert rendered.shape == (96, 160, 3)
-    vec = TetrisKeysVecEnv(2, seed=0)
+    vec = TetrisVecEnv(2, action="keys", seed=0)
     assert all(image is not None for image in vec.get_images())
 
 
 def test_actions_out_of_range_are_refused_and_change_nothing() -> None:
-    vec = TetrisKeysVecEnv(2, seed=0)
+    vec = TetrisVecEnv(2, action="keys", seed=0)
     vec.reset()
     state = vec.get_state()
     with pytest.raises(ValueError, match="key: 8; allowed: 0 to 7"):
@@ -310,27 +316,29 @@ def test_actions_out_of_range_are_refused_and_change_nothing() -> None:
     [
         (
             {"observation": "pixels"},
-            "observation: 'pixels'; allowed: flat, image, dict",
+            "observation: 'pixels'; allowed: board, flat, dict",
         ),
-        ({"action": "mouse"}, "action: 'mouse'; allowed: keys, reachable"),
-        ({"reward": "lines"}, "reward: 'lines'; allowed: a mapping"),
-        ({"reward": {"joy": 1}}, "reward: 'joy' is no term; allowed: lines, "),
+        ({"action": "mouse"}, "action: 'mouse'; allowed: placements, keys, reachable"),
+        (
+            {"reward": {"joy": 1}},
+            "reward: 'joy' is no term; allowed: lines, ",
+        ),
         ({"max_pieces": 0}, "max_pieces: 0; allowed"),
         ({"rows": 2}, "rows: 2; allowed: 4 to 28"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        TetrisKeysVecEnv(1, **options)
+        TetrisVecEnv(1, **{"action": "keys", **options})
     with pytest.raises(ValueError, match=message):
-        TetrisKeysEnv(**options)
+        TetrisEnv(**{"action": "keys", **options})
 
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_rewards_are_their_terms_and_shaping_adds_up_to_nothing(action: str) -> None:
     gamma = 0.9
     weights = dict.fromkeys(REWARD_TERMS, 1.0) | {"holes": -2.0}
-    vec = TetrisKeysVecEnv(
+    vec = TetrisVecEnv(
         8, rows=6, columns=4, action=action, reward=weights, gamma=gamma, seed=0
     )
     vec.reset()
@@ -357,7 +365,7 @@ def test_rewards_are_their_terms_and_shaping_adds_up_to_nothing(action: str) -> 
 
 
 def test_weights_change_in_the_middle_of_a_game() -> None:
-    vec = TetrisKeysVecEnv(2, action="reachable", gamma=1.0, seed=0)
+    vec = TetrisVecEnv(2, action="reachable", gamma=1.0, seed=0)
     vec.reset()
     vec.step(vec.action_masks().argmax(1))
     vec.set_attr("reward", {"height": -1})

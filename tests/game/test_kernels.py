@@ -102,7 +102,7 @@ def test_games_equal_the_reference_move_by_move(
         assert ((games.after > 0).astype(int).tolist()) == board
         if games.terminated[0]:
             nothing_fits = all(
-                place(board, PIECE_NAMES[games.final_piece[0]], *divmod(a, size[1]))
+                place(board, PIECE_NAMES[games.final_pieces[0, 0]], *divmod(a, size[1]))
                 is None
                 for a in range(4 * size[1])
             )

@@ -1,69 +1,86 @@
 """Guideline Tetris as a learning problem: a key, or a reachable placement, a step.
 
-Owns the spaces, rewards, infos and episodes of games under guideline rules.
-Deliberately doesn't know the rules (`game.guideline`) or learners.
+Owns the spaces, rewards, infos and ends of episodes of games under guideline rules.
+Deliberately doesn't know the rules (`game.guideline`), gymnasium's or SB3's interface.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, Space
 from numpy.typing import NDArray
 
-from tetris_widget.config import DEFAULT_REWARD
-from tetris_widget.envs.array_env import ArrayVecEnv
-from tetris_widget.envs.rewards import DEFAULT_GAMMA, Rewards, Terms, all_terms
-from tetris_widget.game.guideline import GuidelineGames, State
+from tetris_widget.envs.observations import Observed
+from tetris_widget.envs.placements import Info
+from tetris_widget.envs.rewards import Rewards, Terms, all_terms
+from tetris_widget.game.games import check_whole
+from tetris_widget.game.guideline import GuidelineGames
 from tetris_widget.game.guideline_kernels import HIDDEN_ROWS, summarise
 from tetris_widget.game.render import view_to_ansi, view_to_rgb
+from tetris_widget.game.state import State
 
-OBSERVATIONS = ("flat", "image", "dict")
-ACTIONS = ("keys", "reachable")
-
-Array = NDArray[Any]
-Info = dict[str, Any]
-Observation = Any  # an array, or a dict of them
+OBSERVATIONS = ("board", "flat", "dict")
+_NO_LIMIT = 2**62
 
 
-def _choose(name: str, value: str, allowed: Sequence[str]) -> str:
-    if value not in allowed:
-        raise ValueError(f"{name}: {value!r}; allowed: {', '.join(allowed)}")
-    return value
+class Guideline:
+    """Games under guideline rules, and what of them is an observation or an info.
 
+    Observations, all of them 0 or 1: `flat`, one vector, for MLPs; `board`, its first
+    part alone: (3, rows, columns), top row first: full cells, the falling piece, its
+    ghost; `dict`, these as `planes`, and the second part, `pieces`, one-hot: the
+    falling piece, the next ones, the held one (all 0: none), and whether hold may be
+    used. Every layout is a view of one buffer, so none costs more than another. Two
+    buffers take turns: SB3 keeps the last observation while the env already steps.
 
-class _Problem:
-    """The games, and what of them is an observation, a reward, an info.
+    Games that end stay as they are until they are begun anew.
 
-    Every layout is a view of one buffer, so none costs more than another. Two buffers
-    take turns: SB3 keeps the last observation while the env already steps.
+    Raises:
+        ValueError: an option is out of its bounds.
     """
+
+    begins_anew: ClassVar[bool] = False
 
     def __init__(
         self,
-        games: GuidelineGames,
-        action: str,
+        n: int,
+        *,
+        rows: int,
+        columns: int,
+        randomizer: str,
+        is_keys: bool,
         observation: str,
         reward: Mapping[str, float],
         gamma: float,
+        previews: int,
+        hold: bool,
+        tick: float,
+        level: int,
         max_pieces: int | None,
+        seed: int | None,
     ) -> None:
-        if max_pieces is not None and max_pieces < 1:
-            raise ValueError(
-                f"max_pieces: {max_pieces!r}; allowed: None, or 1 and more"
-            )
-        self.games = games
-        self.is_keys = _choose("action", action, ACTIONS) == "keys"
-        self.observation = _choose("observation", observation, OBSERVATIONS)
-        self.max_pieces = max_pieces
-        self.rewards = Rewards(self, reward, gamma)
+        if max_pieces is not None:
+            check_whole("max_pieces", max_pieces, 1, _NO_LIMIT)
+        self.games = games = GuidelineGames(
+            n,
+            rows,
+            columns,
+            previews=previews,
+            hold=hold,
+            randomizer=randomizer,
+            tick=tick,
+            level=level,
+            seed=seed,
+        )
+        self._is_keys = is_keys
+        self._observation = observation
+        self._max_pieces = max_pieces
         self._planes = (3, games.rows, games.n_columns)
-        self._buffers = [self._buffer(len(games)) for _ in range(2)]
+        self._buffers = [self._buffer(n) for _ in range(2)]
         self._before = games.cells[0, HIDDEN_ROWS:].copy()
-        n = len(games)
         self.over: NDArray[np.bool_] = np.zeros(n, np.bool_)
         self.truncated: NDArray[np.bool_] = np.zeros(n, np.bool_)
         self._is_news = np.ones(n, np.bool_)
@@ -71,63 +88,27 @@ class _Problem:
         self._news = np.zeros((4, n), np.int64)
         self._shown = np.zeros(9 + games.n_previews, np.int64)
         self._infos: list[Info] = [{}] * n
-        # The terms of the last step; 0 before the first.
-        self._terms = self._no_terms()
+        self._count = 0
+        # The terms of the last step; none before the first.
+        self._terms: Terms = {}
+        self.rewards = Rewards(self, reward, gamma)
 
     @property
-    def observation_space(self) -> gymnasium.Space[Any]:
+    def observation_space(self) -> Space[Any]:
+        """The space of an observation."""
         size, planes = self.games.observation_size, self._planes
         flat = Box(0, 1, (size,), np.uint8)
         image = Box(0, 1, planes, np.uint8)
-        if self.observation == "dict":
+        if self._observation == "dict":
             rest = Box(0, 1, (size - self.games.planes_size,), np.uint8)
             return Dict({"planes": image, "pieces": rest})
-        return flat if self.observation == "flat" else image
+        return flat if self._observation == "flat" else image
 
     @property
     def action_space(self) -> Discrete:
+        """The keys, or the placements."""
         games = self.games
-        return Discrete(games.n_keys if self.is_keys else games.n_placements)
-
-    def _buffer(self, n: int) -> NDArray[np.uint8]:
-        return np.zeros((n, self.games.observation_size), np.uint8)
-
-    def _layout(self, buffer: NDArray[np.uint8]) -> Observation:
-        if self.observation == "flat":
-            return buffer
-        size = self.games.planes_size
-        planes = buffer[:, :size].reshape(len(buffer), *self._planes)
-        if self.observation == "image":
-            return planes
-        return {"planes": planes, "pieces": buffer[:, size:]}
-
-    def observe(self) -> Observation:
-        """Return every game's observation; valid until the next but one call."""
-        self._buffers.reverse()
-        self.games.observe(self._buffers[0])
-        return self._layout(self._buffers[0])
-
-    def observe_some(self, which: NDArray[np.int64]) -> Observation:
-        """Return the observations of some games, to keep."""
-        buffer = self._buffer(len(which))
-        self.games.observe(buffer, which)
-        return self._layout(buffer)
-
-    def step(self, actions: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Carry out an action in every game, and return the rewards."""
-        self._before = self.games.cells[0, HIDDEN_ROWS:].copy()
-        if self.is_keys:
-            self.games.step(actions)
-        else:
-            self.games.place(actions)
-        before = self._terms
-        rewards, self._terms = self.rewards.take()
-        if before.keys() != self._terms.keys():
-            self._is_news[:] = True
-        else:
-            for name, term in self._terms.items():
-                self._is_news |= term != before[name]
-        return rewards
+        return Discrete(games.n_keys if self._is_keys else games.n_placements)
 
     # What `Rewards` asks
 
@@ -150,45 +131,80 @@ class _Problem:
 
     def surfaces_around(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the surfaces that the step led to, and those the next begins with."""
-        games = self.games.games
         led_to = self.surfaces()
-        led_to[games["over"]] = 0
-        following = led_to
-        if self.max_pieces is not None:
-            following = led_to.copy()
-            following[games["pieces"] >= self.max_pieces] = 0
+        led_to[self.over] = 0
+        following = led_to.copy()
+        following[self.truncated] = 0
         return led_to, following
 
-    def action_masks(self) -> NDArray[np.bool_]:
-        """Return which actions do something: (n, actions)."""
-        if self.is_keys:
-            return self.games.mask_keys()
-        return self.games.mask_placements()
+    # Steps
+
+    def begin(self) -> None:
+        """Begin every game anew; the generators go on."""
+        self.games.begin()
+        self._forget()
+
+    def begin_some(self, which: NDArray[np.int64]) -> None:
+        """Begin some games anew."""
+        self.games.begin(which)
+
+    def step(self, actions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Carry out an action in every game; return the rewards."""
+        before = self.games.cells[0, HIDDEN_ROWS:].copy()
+        if self._is_keys:
+            self.games.step(actions)
+        else:
+            self.games.place(actions)
+        self._before = before
+        self._find_ends()
+        earlier = self._terms
+        rewards, self._terms = self.rewards.take()
+        if earlier.keys() != self._terms.keys():
+            self._is_news[:] = True
+        else:
+            for name, term in self._terms.items():
+                self._is_news |= term != earlier[name]
+        return rewards
+
+    def observe(self) -> Observed:
+        """Return every game's observation; valid until the next but one call."""
+        self._buffers.reverse()
+        self.games.observe(self._buffers[0])
+        return self._layout(self._buffers[0])
+
+    def observe_now(self, which: NDArray[np.int64]) -> Observed:
+        """Return the observations of some games, to keep."""
+        buffer = self._buffer(len(which))
+        self.games.observe(buffer, which)
+        return self._layout(buffer)
+
+    def observe_last(self, which: NDArray[np.int64]) -> Observed:
+        """Return the last observations of games that have ended, to keep."""
+        return self.observe_now(which)
 
     def infos(self) -> list[Info]:
-        """Return every game's info, new where anything has changed.
+        """Return every game's info of the step, new where anything has changed.
 
-        One that was handed out is never changed.
+        One that was handed out is never changed. That of game 0 has `frame`.
         """
-        games, which, news = self.games, self._which, self._news
+        self._infos = self._infos.copy()
+        infos, which = self._infos, self._which
         self._is_news[0] = True
         count = summarise(
-            games.games,
-            games.rules,
-            self.max_pieces or 0,
+            self.games.games,
+            self.games.rules,
+            self._max_pieces or 0,
             self._is_news,
             self.over,
             self.truncated,
             which,
-            news,
+            self._news,
             self._shown,
         )
-        self._infos = self._infos.copy()
-        infos = self._infos
         told = which[:count]
         terms = all_terms({name: term[told] for name, term in self._terms.items()})
         for env, lines, placed, cleared, score, reward_terms in zip(
-            told.tolist(), *news[:, :count].tolist(), terms, strict=True
+            told.tolist(), *self._news[:, :count].tolist(), terms, strict=True
         ):
             infos[env] = {
                 "lines": lines,
@@ -197,26 +213,50 @@ class _Problem:
                 "score": score,
                 "reward_terms": reward_terms,
             }
+        infos[0]["frame"] = self.frame()
         return infos
 
-    def begin(self, which: NDArray[np.int64] | None = None) -> None:
-        """Begin games anew, all or some."""
-        self.games.begin(which)
-        if which is None:
-            self.forget()
+    def first_infos(self) -> list[Info]:
+        """Return every game's info before its next step."""
+        games = self.games.games
+        return [
+            {
+                "lines": lines,
+                "pieces": pieces,
+                "lines_cleared": 0,
+                "score": score,
+            }
+            for lines, pieces, score in zip(
+                games["lines"].tolist(),
+                games["pieces"].tolist(),
+                games["score"].tolist(),
+                strict=True,
+            )
+        ]
 
-    def forget(self) -> None:
-        """Make all infos new the next time: the games are others."""
-        self._is_news[:] = True
-        self._terms = self._no_terms()
-        self.rewards.begin()
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Return which actions do something: (n, actions)."""
+        if self._is_keys:
+            return self.games.mask_keys()
+        return self.games.mask_placements()
 
-    def _no_terms(self) -> Terms:
-        nothing = np.zeros(len(self.games), np.int64)
-        return dict.fromkeys(self.rewards.weights, nothing)
+    def get_state(self) -> State:
+        """Return everything between two steps, generators included, as copies."""
+        return self.games.get_state()
+
+    def set_state(self, state: State) -> None:
+        """Go on from a state.
+
+        Raises:
+            ValueError: it is not one; nothing is changed.
+        """
+        self.games.set_state(state)
+        self._forget()
+
+    # Pictures
 
     def frame(self) -> Info:
-        """Return game 0's last step, fit to be drawn, as `envs.vec.move_frame` does.
+        """Return game 0's last step, fit to be drawn, as `placements.move_frame` does.
 
         The piece is where it locked, or else where it is now; of one that is partly
         hidden, `row` is 0. Also `hold`, `score` and `level`.
@@ -238,280 +278,38 @@ class _Problem:
             "level": level,
         }
 
+    def to_ansi(self, has_ended: bool) -> str:
+        """Return game 0 as text."""
+        return view_to_ansi(self.games.view(0))
 
-class TetrisKeysEnv(gymnasium.Env[Observation, np.int64]):
-    """One game of Tetris under guideline rules; see `TetrisKeysVecEnv` for all else.
+    def to_rgb(self, has_ended: bool) -> NDArray[np.uint8]:
+        """Return a picture of game 0."""
+        return view_to_rgb(self.games.view(0))
 
-    Args:
-        render_mode: `ansi`, `rgb_array` or None.
-    """
-
-    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
-        "render_modes": ["ansi", "rgb_array"],
-        "render_fps": 10,
-    }
-
-    def __init__(
-        self,
-        *,
-        rows: int = 20,
-        columns: int = 10,
-        action: str = "keys",
-        observation: str = "flat",
-        reward: Mapping[str, float] = DEFAULT_REWARD,
-        gamma: float = DEFAULT_GAMMA,
-        previews: int = 5,
-        hold: bool = True,
-        randomizer: str = "bag",
-        tick: float = 0.1,
-        level: int = 1,
-        max_pieces: int | None = None,
-        render_mode: str | None = None,
-    ) -> None:
-        allowed = (None, *self.metadata["render_modes"])
-        if render_mode not in allowed:
-            raise ValueError(f"render_mode: {render_mode!r}; allowed: {allowed}")
-        self.render_mode = render_mode
-        self.games = GuidelineGames(
-            1,
-            rows,
-            columns,
-            previews=previews,
-            hold=hold,
-            randomizer=randomizer,
-            tick=tick,
-            level=level,
-        )
-        self._problem = _Problem(
-            self.games, action, observation, reward, gamma, max_pieces
-        )
-        self.observation_space = self._problem.observation_space
-        self.action_space: Any = self._problem.action_space
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, Info]:
-        """Begin a game; with a seed, always the same one.
-
-        Args:
-            options: `state`: go on from there, as `get_state` gave it.
-
-        Raises:
-            ValueError: an option is unknown, or `state` is no state; nothing changes.
-        """
-        options = options or {}
-        unknown = sorted(set(options) - {"state"})
-        if unknown:
-            raise ValueError(f"options: {unknown[0]!r}; allowed: 'state'")
-        if "state" in options:
-            self.set_state(options["state"])
-        super().reset(seed=seed)
-        if seed is not None:
-            self.games.seed(seed)
-        if "state" not in options:
-            self._problem.begin()
-        info = {**self._problem.infos()[0], "lines_cleared": 0}
-        return self._observe(), info
-
-    def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, Info]:
-        """Press a key and let a tick pass, or place the piece.
-
-        Raises:
-            ValueError: the action is out of range; the game is unchanged.
-        """
-        problem = self._problem
-        rewards = problem.step(np.array([action], np.int64))
-        info = problem.infos()[0]
-        info["frame"] = problem.frame()
-        reward = float(rewards[0])
-        terminated, truncated = bool(problem.over[0]), bool(problem.truncated[0])
-        return self._observe(), reward, terminated, truncated, info
-
-    @property
-    def reward(self) -> dict[str, float]:
-        """The weights of the reward's terms, as a copy; can be set at any time."""
-        return self._problem.rewards.weights
-
-    @reward.setter
-    def reward(self, weights: Mapping[str, float]) -> None:
-        self._problem.rewards.weights = weights
-
-    def action_masks(self) -> NDArray[np.bool_]:
-        """Return which actions do something: (actions,) bool."""
-        masks: NDArray[np.bool_] = self._problem.action_masks()[0]
-        return masks
-
-    def get_state(self) -> State:
-        """Return a copy of the game, its generator included."""
-        return self.games.get_state()
-
-    def set_state(self, state: State) -> None:
-        """Go on from a state, bit for bit.
-
-        Raises:
-            ValueError: it is no state of such a game; nothing is changed.
-        """
-        self.games.set_state(state)
-        self._problem.forget()
-
-    def render(self) -> Any:
-        """Return the game as coloured text or as an (h, w, 3) uint8 picture."""
-        if self.render_mode == "ansi":
-            return view_to_ansi(self.games.view(0))
-        if self.render_mode == "rgb_array":
-            return view_to_rgb(self.games.view(0))
-        return None
-
-    def _observe(self) -> Observation:
-        observation = self._problem.observe_some(np.arange(1))
-        if isinstance(observation, dict):
-            return {name: part[0] for name, part in observation.items()}
-        return observation[0]
-
-
-class TetrisKeysVecEnv(ArrayVecEnv):
-    """`n_envs` games of Tetris under guideline rules.
-
-    Actions: `keys`, one of `game.guideline.KEYS` a step, after which a tick passes (a
-    key that is blocked does nothing); or `reachable`, one of the placements that keys
-    can reach, or hold, a step, and no time passes (see
-    `GuidelineGames.mask_placements`; one out of reach stands for the next in reach).
-
-    Observations, all of them 0 or 1: `flat`, one vector, for MLPs; `image`, its first
-    part alone: (3, rows, columns), top row first: full cells, the falling piece, its
-    ghost; `dict`, these as `planes`, and the second part, `pieces`, one-hot: the
-    falling piece, the next ones, the held one (all 0: none), and whether hold may be
-    used.
-
-    An episode is terminated when the game is over, and truncated after `max_pieces`.
-
-    `infos[i]` has `lines`, `pieces` and `score` (of this episode so far, at its end the
-    final ones), `lines_cleared` and `reward_terms` (by this step, before their
-    weights); `infos[0]` also has `frame`, see `_Problem.frame`. One in which nothing
-    has changed is handed out again.
-
-    Args:
-        n_envs: how many games.
-        rows: 4 to 28.
-        columns: 4 to 12.
-        action: `keys` or `reachable`.
-        observation: `flat`, `image` or `dict`.
-        reward: a weight for each of its terms, as for `TetrisVecEnv`; `score` are the
-            guideline's points, and a piece survives when it locks.
-        gamma: the learner's discount, by which shaping must discount too.
-        previews: 0 to 6.
-        hold: whether there is hold.
-        randomizer: `bag` or `uniform`.
-        tick: seconds that pass with a key, 0.001 to 1.
-        level: at which games begin, 1 to 20.
-        max_pieces: None: never truncated.
-        seed: env `i` plays the games of `TetrisKeysEnv` with seed `seed + i`.
-    """
-
-    def __init__(
-        self,
-        n_envs: int,
-        *,
-        rows: int = 20,
-        columns: int = 10,
-        action: str = "keys",
-        observation: str = "flat",
-        reward: Mapping[str, float] = DEFAULT_REWARD,
-        gamma: float = DEFAULT_GAMMA,
-        previews: int = 5,
-        hold: bool = True,
-        randomizer: str = "bag",
-        tick: float = 0.1,
-        level: int = 1,
-        max_pieces: int | None = None,
-        seed: int | None = None,
-    ) -> None:
-        self.games = GuidelineGames(
-            n_envs,
-            rows,
-            columns,
-            previews=previews,
-            hold=hold,
-            randomizer=randomizer,
-            tick=tick,
-            level=level,
-            seed=seed,
-        )
-        problem = _Problem(self.games, action, observation, reward, gamma, max_pieces)
-        self._problem = problem
-        self._actions = np.zeros(n_envs, np.int64)
-        self.render_mode = "rgb_array"
-        super().__init__(n_envs, problem.observation_space, problem.action_space)
-        if seed is not None:
-            self.seed(seed)
-
-    def reset(self) -> Observation:
-        """Begin every game anew and return the observations."""
-        if any(seed is not None for seed in self._seeds):
-            self.games.seed(self._seeds[0])
-        self._reset_seeds()
-        self._problem.begin()
-        self.reset_infos = self._problem.infos()
-        return self._problem.observe()
-
-    def step_async(self, actions: NDArray[np.int64]) -> None:
-        """Take the actions of the next step: (n_envs,) integers."""
-        self._actions = np.ascontiguousarray(actions, np.int64)
-
-    def step_wait(self) -> Any:
-        """Carry out the step; return observations, rewards, dones, infos.
-
-        Raises:
-            ValueError: an action is out of range; the games are unchanged.
-        """
-        problem = self._problem
-        rewards = problem.step(self._actions)
-        infos = problem.infos()
-        infos[0]["frame"] = problem.frame()
-        dones = problem.over | problem.truncated
-        ended = np.flatnonzero(dones)
-        if len(ended):
-            self._end(ended, infos)
-        return problem.observe(), rewards, dones, infos
-
-    @property
-    def reward(self) -> dict[str, float]:
-        """The weights of the reward's terms, as a copy; can be set at any time."""
-        return self._problem.rewards.weights
-
-    @reward.setter
-    def reward(self, weights: Mapping[str, float]) -> None:
-        self._problem.rewards.weights = weights
-
-    def action_masks(self) -> NDArray[np.bool_]:
-        """Return which actions do something: (n_envs, actions) bool."""
-        return self._problem.action_masks()
-
-    def get_state(self) -> State:
-        """Return a copy of all games, their generators included."""
-        return self.games.get_state()
-
-    def set_state(self, state: State) -> None:
-        """Go on from a state, bit for bit.
-
-        Raises:
-            ValueError: it is no state of such games; nothing is changed.
-        """
-        self.games.set_state(state)
-        self._problem.forget()
-
-    def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
+    def pictures(self) -> list[NDArray[np.uint8] | None]:
         """Return a picture of every game."""
-        return [view_to_rgb(self.games.view(game)) for game in range(self.num_envs)]
+        return [view_to_rgb(self.games.view(game)) for game in range(len(self.games))]
 
-    def _end(self, ended: NDArray[np.int64], infos: list[Info]) -> None:
-        """Add the last observations to the infos of games that ended; begin anew."""
-        last = self._problem.observe_some(ended)
-        for row, env in enumerate(ended.tolist()):
-            infos[env]["TimeLimit.truncated"] = bool(self._problem.truncated[env])
-            infos[env]["terminal_observation"] = (
-                {name: part[row] for name, part in last.items()}
-                if isinstance(last, dict)
-                else last[row]
-            )
-        self._problem.begin(ended)
+    def _buffer(self, n: int) -> NDArray[np.uint8]:
+        return np.zeros((n, self.games.observation_size), np.uint8)
+
+    def _layout(self, buffer: NDArray[np.uint8]) -> Observed:
+        if self._observation == "flat":
+            return buffer
+        size = self.games.planes_size
+        planes = buffer[:, :size].reshape(len(buffer), *self._planes)
+        if self._observation == "board":
+            return planes
+        return {"planes": planes, "pieces": buffer[:, size:]}
+
+    def _forget(self) -> None:
+        """Make all infos new the next time: the games are others."""
+        self._is_news[:] = True
+        self._terms = {}
+        self.rewards.begin()
+
+    def _find_ends(self) -> None:
+        games = self.games.games
+        self.over = games["over"].copy()
+        if self._max_pieces is not None:
+            self.truncated = ~self.over & (games["pieces"] >= self._max_pieces)

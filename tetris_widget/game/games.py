@@ -81,7 +81,8 @@ class Games:
         self.terminated: NDArray[np.bool_] = np.zeros(n, np.bool_)
         self.truncated: NDArray[np.bool_] = np.zeros(n, np.bool_)
         self.final_columns: NDArray[np.int32] = np.zeros((n, columns), np.int32)
-        self.final_piece: NDArray[np.int8] = np.zeros(n, np.int8)
+        known = 1 + kernels.MAX_PREVIEWS
+        self.final_pieces: NDArray[np.int8] = np.zeros((n, known), np.int8)
         self.seed(seed)
         self.reset()
 
@@ -104,6 +105,12 @@ class Games:
     def piece(self) -> NDArray[np.int8]:
         """The current piece of every game: (n,) int8, 1 to 7."""
         return self._queue[self._every, self._position]
+
+    def coming(self, previews: int) -> NDArray[np.int8]:
+        """Return every game's current piece and the next ones: (n, 1 + previews)."""
+        places = self._position[:, None] + np.arange(1 + previews)
+        coming: NDArray[np.int8] = self._queue[self._every[:, None], places]
+        return coming
 
     def previews(self, game: int) -> list[int]:
         """Return the next pieces of a game; none where rules give no preview."""
@@ -149,7 +156,7 @@ class Games:
                 self.terminated,
                 self.truncated,
                 self.final_columns,
-                self.final_piece,
+                self.final_pieces,
             ),
         )
         if wrong >= 0:
@@ -232,7 +239,7 @@ class Games:
             "terminated": Field(self.terminated),
             "truncated": Field(self.truncated),
             "final_columns": Field(self.final_columns, 0, bits),
-            "final_piece": Field(self.final_piece, 0, n_pieces),
+            "final_pieces": Field(self.final_pieces, 0, n_pieces),
         }
 
     def _paint(self) -> None:

@@ -36,6 +36,7 @@ from tetris_widget.game.pieces import (
 
 BAG, UNIFORM = 0, 1
 QUEUE_LENGTH = 2 * N_PIECES
+MAX_PREVIEWS = 6
 N_FEATURES = len(FEATURES)
 NOT_LEGAL = -1
 WINDOW = OUTLINES.shape[-1]
@@ -700,7 +701,7 @@ def step(state, actions, rows, randomizer, max_pieces, out):
         out: (moves (n, 4): rotation, column, row, lines cleared; final (n, 2): lines
             and pieces after the move; terminated (n,); truncated (n,); final_columns
             (n, columns): the boards after the move, before a new game;
-            final_piece (n,)).
+            final_pieces (n, 1 + MAX_PREVIEWS): the current one, and the next).
 
     Returns:
         The index of an action that is out of range, in which case nothing is changed;
@@ -710,7 +711,7 @@ def step(state, actions, rows, randomizer, max_pieces, out):
     for game in range(columns.shape[0]):
         if actions[game] < 0 or actions[game] >= MAX_ROTATIONS * columns.shape[1]:
             return game
-    moves, final, terminated, truncated, final_columns, final_piece = out
+    moves, final, terminated, truncated, final_columns, final_pieces = out
     bits = np.zeros(columns.shape[1] + WINDOW, np.int64)
     heights = np.zeros(columns.shape[1] + WINDOW, np.int64)
     for game in range(columns.shape[0]):
@@ -728,7 +729,8 @@ def step(state, actions, rows, randomizer, max_pieces, out):
         if over or truncated[game]:
             for c in range(columns.shape[1]):
                 final_columns[game, c] = columns[game, c]
-            final_piece[game] = queue[game, position[game]]
+            for k in range(final_pieces.shape[1]):
+                final_pieces[game, k] = queue[game, position[game] + k]
             new_game(state, game, randomizer)
     return -1
 
@@ -817,20 +819,21 @@ def observe_afterstates(columns, pieces, rows, scale, out):
 
 @njit(cache=True, nogil=True)
 def observe_boards(columns, pieces, rows, shown_columns, shown_pieces, out):
-    """Write the `board` observation: cells (top row first), then the piece, one-hot.
+    """Write the `board` observation: cells (top row first), then pieces, one-hot.
 
     Only what differs from what `out` shows already is written.
 
     Args:
-        shown_columns: (n, columns), shown_pieces: (n,): what `out` shows; updated. All
-            0 where it is 0.
-        out: (n, 8, rows, columns) uint8.
+        pieces: (n, k) the current piece of each, and the next ones that are shown.
+        shown_columns: (n, columns), shown_pieces: (n, k): what `out` shows; updated.
+            All 0 where it is 0.
+        out: (n, 1 + 7 k, rows, columns) uint8.
     """
     n_columns = columns.shape[1]
     plane = rows * n_columns
     flat = out.reshape(out.size)
     for game in range(columns.shape[0]):
-        start = game * (1 + N_PIECES) * plane
+        start = game * out.shape[1] * plane
         for c in range(n_columns):
             changed = np.int64(columns[game, c] ^ shown_columns[game, c])
             shown_columns[game, c] = columns[game, c]
@@ -838,15 +841,37 @@ def observe_boards(columns, pieces, rows, shown_columns, shown_pieces, out):
                 row = height_of(changed) - 1
                 changed ^= np.int64(1) << row
                 flat[start + (rows - 1 - row) * n_columns + c] ^= np.uint8(1)
-        old, new = shown_pieces[game], pieces[game]
-        if old == new:
-            continue
-        shown_pieces[game] = new
-        if old > 0:
-            for i in range(start + old * plane, start + (old + 1) * plane):
-                flat[i] = 0
-        for i in range(start + new * plane, start + (new + 1) * plane):
-            flat[i] = 1
+        for k in range(pieces.shape[1]):
+            old, new = shown_pieces[game, k], pieces[game, k]
+            if old == new:
+                continue
+            shown_pieces[game, k] = new
+            first = start + k * N_PIECES * plane
+            if old > 0:
+                for i in range(first + old * plane, first + (old + 1) * plane):
+                    flat[i] = 0
+            for i in range(first + new * plane, first + (new + 1) * plane):
+                flat[i] = 1
+
+
+@njit(cache=True, nogil=True)
+def observe_flat(columns, pieces, rows, out):
+    """Write the `flat` observation: cells, row after row from the top, then pieces.
+
+    Args:
+        pieces: (n, k) the current piece of each, and the next ones that are shown.
+        out: (n, rows × columns + 7 k) uint8, 0 or 1; the pieces one-hot.
+    """
+    n_columns = columns.shape[1]
+    plane = rows * n_columns
+    for game in range(columns.shape[0]):
+        for row in range(rows):
+            for c in range(n_columns):
+                bit = (columns[game, c] >> (rows - 1 - row)) & 1
+                out[game, row * n_columns + c] = bit
+        out[game, plane:] = 0
+        for k in range(pieces.shape[1]):
+            out[game, plane + k * N_PIECES + pieces[game, k] - 1] = 1
 
 
 @njit(cache=True, nogil=True)

@@ -13,7 +13,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from tetris_widget.config import TrainingConfig
 from tetris_widget.envs.observations import Observer
-from tetris_widget.envs.vec import move_frame
+from tetris_widget.envs.placements import move_frame
 from tetris_widget.game import Games, kernels
 from tetris_widget.training.evaluation import greedy_actions
 from tetris_widget.training.policies import linear_weights
@@ -36,7 +36,7 @@ class DisplayGame:
         self._observer = Observer(config.observation, self._games)
 
     def move(self, model: BaseAlgorithm) -> dict[str, Any]:
-        """Make a move; return it as `envs.vec.move_frame` does, and whether `over`."""
+        """Make a move; return it as `move_frame` does, and whether `over`."""
         games = self._games
         weights = linear_weights(model.policy)
         if weights is None:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tetris_widget.envs.vec import TetrisVecEnv, move_frame
+from tetris_widget.envs.placements import move_frame
+from tetris_widget.envs.vec import TetrisVecEnv
 from tetris_widget.game import Games
 from tetris_widget.game.games import RANDOMIZERS
 
@@ -85,7 +86,7 @@ class Recorder:
 
 
 def replay(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Play a recorded game again; yield its moves, as `envs.vec.move_frame` has them.
+    """Play a recorded game again; yield its moves, as `move_frame` has them.
 
     Raises:
         ValueError: the record is none of a game by these rules.

@@ -1,0 +1,108 @@
+"""The options of an environment, and the problem that they describe.
+
+Owns which options go together, and what those that are not given are. Deliberately
+doesn't know gymnasium's or SB3's interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tetris_widget.envs.keys import OBSERVATIONS as GUIDELINE_OBSERVATIONS
+from tetris_widget.envs.keys import Guideline
+from tetris_widget.envs.observations import OBSERVATIONS
+from tetris_widget.envs.placements import Placements
+
+ILLEGAL = ("nearest", "raise")
+ACTIONS = ("placements", "keys", "reachable")
+# What people's games have, and benchmark rules don't.
+DEFAULT_PREVIEWS = 5
+MAX_SHOWN = 50
+
+Problem = Placements | Guideline
+
+
+def choose(name: str, value: Any, allowed: Sequence[str]) -> str:
+    """Return `value` if it is allowed.
+
+    Raises:
+        ValueError: it isn't.
+    """
+    if value not in allowed:
+        raise ValueError(f"{name}: {value!r}; allowed: {', '.join(allowed)}")
+    return str(value)
+
+
+def make_problem(
+    n: int,
+    *,
+    action: str,
+    observation: str | None,
+    previews: int | None,
+    hold: bool | None,
+    tick: float,
+    level: int,
+    **options: Any,
+) -> Problem:
+    """Return `n` games as a learning problem; see `TetrisVecEnv` for the options.
+
+    Raises:
+        ValueError: an option is out of its bounds, or does not fit another one.
+    """
+    choose("action", action, ACTIONS)
+    if action == "placements":
+        if hold:
+            raise ValueError(
+                "hold: True; allowed with action='placements': False, for benchmark "
+                "rules have none; action='reachable' has"
+            )
+        return Placements(
+            n,
+            observation=choose(
+                "observation", observation or "afterstates", OBSERVATIONS
+            ),
+            previews=0 if previews is None else previews,
+            **options,
+        )
+    if observation in OBSERVATIONS and observation not in GUIDELINE_OBSERVATIONS:
+        raise ValueError(
+            f"observation: {observation!r} needs action='placements'; allowed with "
+            f"{action!r}: {', '.join(GUIDELINE_OBSERVATIONS)}"
+        )
+    return Guideline(
+        n,
+        is_keys=action == "keys",
+        observation=choose(
+            "observation", observation or "flat", GUIDELINE_OBSERVATIONS
+        ),
+        previews=DEFAULT_PREVIEWS if previews is None else previews,
+        hold=True if hold is None else hold,
+        tick=tick,
+        level=level,
+        **options,
+    )
+
+
+def refuse_illegal(problem: Problem, actions: NDArray[np.int64]) -> None:
+    """Raise ValueError unless every action is one of its game's legal ones.
+
+    Those out of range are left to the games, which refuse them anyway.
+    """
+    masks = problem.action_masks()
+    if actions.shape != (len(masks),):
+        return
+    in_range = (actions >= 0) & (actions < masks.shape[1])
+    legal = masks[np.arange(len(masks)), np.where(in_range, actions, 0)]
+    wrong = np.flatnonzero(in_range & ~legal)
+    if len(wrong):
+        env = int(wrong[0])
+        numbers = np.flatnonzero(masks[env]).tolist()
+        more = "" if len(numbers) <= MAX_SHOWN else f", … ({len(numbers)} in all)"
+        shown = ", ".join(map(str, numbers[:MAX_SHOWN])) + more
+        raise ValueError(
+            f"action: {actions[env]} is not legal in game {env}; allowed: {shown}"
+        )

@@ -1,0 +1,285 @@
+"""Benchmark Tetris as a learning problem: a placement a step.
+
+Owns the spaces, rewards, infos and ends of episodes of games under benchmark rules.
+Deliberately doesn't know the rules (`game.Games`), gymnasium's or SB3's interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, overload
+
+import numpy as np
+from gymnasium.spaces import Discrete, Space
+from numpy.typing import NDArray
+
+from tetris_widget.envs.observations import Observed, Observer, observation_space
+from tetris_widget.envs.rewards import POINTS, Rewards, Terms, all_terms, terms_of
+from tetris_widget.game import Games
+from tetris_widget.game.games import check_whole
+from tetris_widget.game.kernels import MAX_PREVIEWS, NOT_LEGAL
+from tetris_widget.game.render import to_ansi, to_rgb
+from tetris_widget.game.state import State
+
+Info = dict[str, Any]
+
+
+class Infos(Sequence[Info]):
+    """The infos of a step, one per env, each made when it is first asked for.
+
+    Most are never looked at, and a thousand dicts cost more than a thousand moves. What
+    is put into one stays there; but infos may have the same `reward_terms`.
+
+    Args:
+        final: (n, 2) lines and pieces of each env after the step.
+        cleared: (n,) lines cleared by the step.
+        terms: (n,) each of the reward's, before its weight.
+    """
+
+    def __init__(
+        self, final: NDArray[np.int64], cleared: NDArray[np.int64], terms: Terms
+    ) -> None:
+        self._final = final
+        self._cleared = cleared
+        self._terms = terms
+        # Those that were asked for; all of them, once they were gone through.
+        self._made: dict[int, Info] = {}
+        self._all: list[Info] | None = None
+
+    def __len__(self) -> int:
+        return len(self._cleared)
+
+    @overload
+    def __getitem__(self, index: int) -> Info: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Info]: ...
+    def __getitem__(self, index: int | slice) -> Info | list[Info]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        # Refuses what a list would, and counts negative indices from the end.
+        index = range(len(self))[index]
+        if self._all is not None:
+            return self._all[index]
+        made = self._made.get(index)
+        if made is None:
+            lines, pieces = self._final[index].tolist()
+            made = {
+                "lines": lines,
+                "pieces": pieces,
+                "lines_cleared": int(self._cleared[index]),
+                "reward_terms": terms_of(self._terms, index),
+            }
+            self._made[index] = made
+        return made
+
+    def __iter__(self) -> Iterator[Info]:
+        if self._all is None:
+            self._all = self._make_all()
+        return iter(self._all)
+
+    def _make_all(self) -> list[Info]:
+        rows = zip(
+            *self._final.T.tolist(),
+            self._cleared.tolist(),
+            all_terms(self._terms),
+            strict=True,
+        )
+        made: list[Info] = [
+            {
+                "lines": lines,
+                "pieces": pieces,
+                "lines_cleared": cleared,
+                "reward_terms": terms,
+            }
+            for lines, pieces, cleared, terms in rows
+        ]
+        for env, info in self._made.items():
+            made[env] = info
+        return made
+
+
+class Placements:
+    """Games under benchmark rules, and what of them is an observation or an info.
+
+    Games that end have begun anew after the step.
+
+    Raises:
+        ValueError: an option is out of its bounds.
+    """
+
+    begins_anew: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        n: int,
+        *,
+        rows: int,
+        columns: int,
+        randomizer: str,
+        observation: str,
+        reward: Mapping[str, float],
+        gamma: float,
+        previews: int,
+        max_pieces: int | None,
+        seed: int | None,
+    ) -> None:
+        check_whole("previews", previews, 0, MAX_PREVIEWS)
+        self._previews = previews
+        self.observation_space: Space[Any] = observation_space(
+            observation, rows, columns, previews
+        )
+        self.games = Games(n, rows, columns, randomizer, seed, max_pieces)
+        self.action_space = Discrete(self.games.n_actions)
+        self._observer = Observer(observation, self.games, previews)
+        self._terms: Terms = {}
+        self.rewards = Rewards(self, reward, gamma)
+
+    @property
+    def over(self) -> NDArray[np.bool_]:
+        """Which games the step has lost: (n,)."""
+        return self.games.terminated
+
+    @property
+    def truncated(self) -> NDArray[np.bool_]:
+        """Which games were cut: (n,)."""
+        return self.games.truncated
+
+    # What `Rewards` asks
+
+    def term(self, name: str) -> NDArray[np.int64]:
+        """Return a term of the last step: (n,)."""
+        games = self.games
+        cleared: NDArray[np.int64] = games.moves[:, 3]
+        if name == "lines":
+            return cleared.copy()
+        if name == "lines_squared":
+            return cleared * cleared
+        if name == "score":
+            points: NDArray[np.int64] = POINTS[cleared]
+            return points
+        if name == "survival":  # a piece that would not fit was not placed
+            placed: NDArray[np.bool_] = games.moves[:, 2] != NOT_LEGAL
+            return placed.astype(np.int64)
+        return games.terminated.astype(np.int64)
+
+    def surfaces(self) -> NDArray[np.int64]:
+        """Return the present boards' surfaces: (n, 3)."""
+        return self.games.surfaces(self.games.columns)
+
+    def surfaces_around(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the surfaces that the step led to, and those the next begins with."""
+        games = self.games
+        following = self.surfaces()
+        cut = games.truncated
+        if not cut.any():
+            # Games that are over have begun anew, with nothing on their boards.
+            return following, following
+        led_to = following.copy()
+        led_to[cut] = games.surfaces(games.final_columns[cut])
+        return led_to, following
+
+    # Steps
+
+    def begin(self) -> None:
+        """Begin every game anew; the generators go on."""
+        self.games.reset()
+        self.rewards.begin()
+
+    def begin_some(self, which: NDArray[np.int64]) -> None:
+        """Nothing is left to do: the kernel has begun them."""
+
+    def step(self, actions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Carry out an action in every game; return the rewards."""
+        self.games.step(actions)
+        rewards, self._terms = self.rewards.take()
+        return rewards
+
+    def observe(self) -> Observed:
+        """Return every game's observation; valid until the next but one call."""
+        return self._observer.observe(self.games.columns, self._pieces())
+
+    def observe_now(self, which: NDArray[np.int64]) -> Observed:
+        """Return the observations of some games, to keep."""
+        return self._observer.observe_once(
+            self.games.columns[which], self._pieces()[which]
+        )
+
+    def observe_last(self, which: NDArray[np.int64]) -> Observed:
+        """Return the last observations of games that have ended, to keep."""
+        games = self.games
+        pieces = games.final_pieces[which, : 1 + self._previews]
+        return self._observer.observe_once(games.final_columns[which], pieces)
+
+    def infos(self) -> Infos:
+        """Return every game's info of the step; those of game 0 have `frame`."""
+        games = self.games
+        infos = Infos(games.final.copy(), games.moves[:, 3].copy(), self._terms)
+        infos[0]["frame"] = move_frame(games)
+        return infos
+
+    def first_infos(self) -> list[Info]:
+        """Return every game's info before its next step."""
+        games = self.games
+        return [
+            {"lines": lines, "pieces": pieces, "lines_cleared": 0}
+            for lines, pieces in zip(
+                games.lines.tolist(), games.pieces.tolist(), strict=True
+            )
+        ]
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Return which actions are legal: (n, 4 × columns)."""
+        return self.games.mask()
+
+    def get_state(self) -> State:
+        """Return everything between two steps, generators included, as copies."""
+        return self.games.get_state()
+
+    def set_state(self, state: State) -> None:
+        """Go on from a state.
+
+        Raises:
+            ValueError: it is not one; nothing is changed.
+        """
+        self.games.set_state(state)
+        self.rewards.begin()
+
+    # Pictures
+
+    def to_ansi(self, has_ended: bool) -> str:
+        """Return game 0 as text; at its end, its last board."""
+        return to_ansi(self.games.after if has_ended else self.games.cells)
+
+    def to_rgb(self, has_ended: bool) -> NDArray[np.uint8]:
+        """Return a picture of game 0; at its end, of its last board."""
+        return to_rgb(self.games.after if has_ended else self.games.cells)
+
+    def pictures(self) -> list[NDArray[np.uint8] | None]:
+        """Return a picture of game 0; the others' colours are not kept."""
+        return [to_rgb(self.games.cells), *[None] * (len(self.games) - 1)]
+
+    def _pieces(self) -> NDArray[np.int8]:
+        games = self.games
+        return games.coming(self._previews) if self._previews else games.piece
+
+
+def move_frame(games: Games) -> Info:
+    """Return game 0's last move, fit to be drawn.
+
+    `cells` and `board`: (rows, columns) uint8, top row first, before and after the
+    move; `piece`, `rotation`; `column`, `row`: the top left of the piece's box where it
+    landed; `next`: the pieces that were to come; `lines`, `pieces` after the move.
+    """
+    rotation, column, _, _ = games.moves[0].tolist()
+    lines, pieces = games.final[0].tolist()
+    return {
+        "cells": games.before,
+        "board": games.after,
+        "piece": games.placed,
+        "rotation": rotation,
+        "column": column,
+        "row": games.landing_row(),
+        "next": games.shown,
+        "lines": lines,
+        "pieces": pieces,
+    }
