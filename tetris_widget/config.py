@@ -24,7 +24,8 @@ from pydantic import (
 )
 
 Algorithm = Literal["ppo", "maskable_ppo", "dqn", "a2c"]
-Observation = Literal["afterstates", "board"]
+Action = Literal["placements", "keys", "reachable"]
+Observation = Literal["afterstates", "board", "flat"]
 Policy = Literal["linear", "mlp", "cnn", "patterns"]
 Randomizer = Literal["bag", "uniform"]
 View = Literal["headless", "watch", "step"]
@@ -32,9 +33,13 @@ View = Literal["headless", "watch", "step"]
 POLICIES_BY_OBSERVATION: dict[str, tuple[str, ...]] = {
     "afterstates": ("linear", "mlp"),
     "board": ("mlp", "cnn", "patterns"),
+    "flat": ("mlp",),
 }
 # What says something about our own game only.
 GAME_FIELDS = (
+    "action",
+    "previews",
+    "hold",
     "rows",
     "columns",
     "randomizer",
@@ -104,7 +109,25 @@ class TrainingConfig(BaseModel):
         title="Pieces per game at most",
         description="training games are truncated after so many pieces; None: never",
     )
-    observation: Observation = Field("afterstates", title="Observation")
+    action: Action = Field(
+        "placements",
+        title="Actions",
+        description="placements under benchmark rules; under guideline rules keys, or "
+        "the placements that they can reach",
+    )
+    previews: int | None = Field(
+        None,
+        ge=0,
+        le=6,
+        title="Pieces shown ahead",
+        description="None: 0 for placements, 5 for the others; afterstates show none",
+    )
+    hold: bool | None = Field(
+        None, title="Hold", description="None: where there are guideline rules"
+    )
+    observation: Observation = Field(
+        "afterstates", title="Observation", description="afterstates of placements only"
+    )
     reward: dict[str, float] = Field(
         {"survival": 0.4},
         title="Reward",
@@ -210,7 +233,7 @@ class TrainingConfig(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_bool_for_number(cls, value: Any, info: Any) -> Any:
-        if isinstance(value, bool) and info.field_name != "evaluation":
+        if isinstance(value, bool) and info.field_name not in ("evaluation", "hold"):
             raise ValueError("a truth value is not allowed here")
         return value
 
@@ -249,6 +272,38 @@ class TrainingConfig(BaseModel):
                     f"env_id={self.env_id!r}; allowed with it: {_short(default)}"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _fields_fit_the_action(self) -> TrainingConfig:
+        if self.action == "placements":
+            if self.hold:
+                raise ValueError(
+                    "hold: True does not fit action='placements', whose rules have "
+                    "none; allowed: None, False"
+                )
+            if self.previews and self.policy == "patterns":
+                raise ValueError(
+                    f"previews: {self.previews} does not fit policy='patterns', which "
+                    "sees one piece; allowed: None, 0"
+                )
+            return self
+        if self.observation == "afterstates" or self.policy == "patterns":
+            raise ValueError(
+                f"action: {self.action!r} does not fit observation="
+                f"{self.observation!r} with policy={self.policy!r}; allowed: "
+                "observation 'flat' with policy 'mlp', 'board' with 'mlp' or 'cnn'"
+            )
+        if self.target_lines is not None:
+            raise ValueError(
+                f"target_lines: {self.target_lines:g} is only noticed by evaluations, "
+                f"and of action={self.action!r} there are none; allowed: None"
+            )
+        return self
+
+    @property
+    def is_benchmark(self) -> bool:
+        """Whether it is our game under benchmark rules, which is evaluated."""
+        return self.env_id is None and self.action == "placements"
 
     @model_validator(mode="after")
     def _fields_fit_each_other(self) -> TrainingConfig:

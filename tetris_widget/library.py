@@ -444,6 +444,9 @@ def _blank(config: TrainingConfig) -> BaseAlgorithm:
         rows=config.rows,
         columns=config.columns,
         randomizer=config.randomizer,
+        action=config.action,
+        previews=config.previews,
+        hold=config.hold,
         observation=config.observation,
         max_pieces=config.max_pieces,
     )

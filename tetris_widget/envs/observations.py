@@ -108,6 +108,12 @@ class Observer:
         self._pages.reverse()
         return self._layout(self._write(columns, pieces, self._pages[0]))
 
+    def observe_games(self, games: Games) -> Observed:
+        """Return the observations of games as they are; valid as those of `observe`."""
+        previews = self._n_pieces - 1
+        pieces = games.coming(previews) if previews else games.piece
+        return self.observe(games.columns, pieces)
+
     def observe_once(self, columns: Array, pieces: Array) -> Observed:
         """Return the observations of any number of boards, in arrays of their own."""
         if self._parts:

@@ -196,7 +196,7 @@ class Placements:
 
     def observe(self) -> Observed:
         """Return every game's observation; valid until the next but one call."""
-        return self._observer.observe(self.games.columns, self._pieces())
+        return self._observer.observe_games(self.games)
 
     def observe_now(self, which: NDArray[np.int64]) -> Observed:
         """Return the observations of some games, to keep."""

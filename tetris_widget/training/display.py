@@ -12,6 +12,7 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from tetris_widget.config import TrainingConfig
+from tetris_widget.envs import TetrisVecEnv
 from tetris_widget.envs.observations import Observer
 from tetris_widget.envs.placements import move_frame
 from tetris_widget.game import Games, kernels
@@ -33,14 +34,14 @@ class DisplayGame:
     def __init__(self, config: TrainingConfig, game: int | None = None) -> None:
         seed = SEED_OFFSET + ((config.seed or 0) if game is None else game)
         self._games = Games(1, config.rows, config.columns, config.randomizer, seed)
-        self._observer = Observer(config.observation, self._games)
+        self._observer = Observer(config.observation, self._games, config.previews or 0)
 
     def move(self, model: BaseAlgorithm) -> dict[str, Any]:
         """Make a move; return it as `move_frame` does, and whether `over`."""
         games = self._games
         weights = linear_weights(model.policy)
         if weights is None:
-            observation = self._observer.observe(games.columns, games.piece)
+            observation = self._observer.observe_games(games)
             actions = greedy_actions(model.policy, observation, games.mask())
         else:
             actions = kernels.greedy_actions(
@@ -48,3 +49,35 @@ class DisplayGame:
             )
         games.step(np.asarray(actions, np.int64))
         return {**move_frame(games), "over": bool(games.terminated[0])}
+
+
+class GuidelineDisplayGame:
+    """One game after another under guideline rules, by the greedy policy."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self._env = TetrisVecEnv(
+            1,
+            rows=config.rows,
+            columns=config.columns,
+            randomizer=config.randomizer,
+            action=config.action,
+            previews=config.previews,
+            hold=config.hold,
+            observation=config.observation,
+            seed=SEED_OFFSET + (config.seed or 0),
+        )
+        self._observation = self._env.reset()
+
+    def move(self, model: BaseAlgorithm) -> dict[str, Any]:
+        """Make a step; return it as `Guideline.frame` does, and whether `over`."""
+        masks = self._env.action_masks()
+        actions = greedy_actions(model.policy, self._observation, masks)
+        self._observation, _, dones, infos = self._env.step(actions)
+        return {**infos[0]["frame"], "over": bool(dones[0])}
+
+
+def watched_game(config: TrainingConfig) -> DisplayGame | GuidelineDisplayGame | None:
+    """Return the game to be watched of a run; None of environments not ours."""
+    if config.env_id is not None:
+        return None
+    return DisplayGame(config) if config.is_benchmark else GuidelineDisplayGame(config)

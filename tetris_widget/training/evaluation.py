@@ -81,7 +81,7 @@ class Table:
     def __init__(self, config: TrainingConfig, n: int, seed: int) -> None:
         self.games = Games(n, config.rows, config.columns, config.randomizer, seed)
         self.over = np.zeros(n, np.bool_)
-        self.observer = Observer(config.observation, self.games)
+        self.observer = Observer(config.observation, self.games, config.previews or 0)
 
 
 class Player:
@@ -120,7 +120,7 @@ class Player:
             moves = max(1, decisions // n_active)
             rules = games.state, over, games.rows, games.randomizer
             return int(self._play(*rules, moves, max_pieces))
-        seen = table.observer.observe(games.columns, games.piece)
+        seen = table.observer.observe_games(games)
         actions = greedy_actions(self._policy, seen, games.mask())
         kernels.move_active(
             games.state, actions, active, over, games.rows, games.randomizer

@@ -48,7 +48,7 @@ from tetris_widget.training.contest import (
     Verdict,
     has_second_core,
 )
-from tetris_widget.training.display import DisplayGame
+from tetris_widget.training.display import watched_game
 from tetris_widget.training.evaluation import Evaluation, Evaluator, Player
 from tetris_widget.training.foreign import make_env
 from tetris_widget.training.optimizer import ParameterAverage
@@ -125,7 +125,7 @@ class TrainingSession:
         self._evaluation = _Evaluation(
             config, self._model, self._callback, self._contest
         )
-        self._is_evaluated = config.evaluation and config.env_id is None
+        self._is_evaluated = config.evaluation and config.is_benchmark
         if self._is_evaluated:
             self._callback.background.append(self._evaluation.tick)
         self._resumed = None if resume is None else self._go_on(resume)
@@ -151,6 +151,9 @@ class TrainingSession:
             text = (
                 f"{config.env_id}: no board is shown and no game evaluated, as of ours"
             )
+            self._callback.send("info", kind="note", text=text)
+        elif not config.is_benchmark:
+            text = f"{config.action}: no game is evaluated, as under benchmark rules"
             self._callback.send("info", kind="note", text=text)
 
     @property
@@ -208,7 +211,8 @@ class TrainingSession:
 
     def _record_games(self) -> None:
         """Begin to record, once the env is where the run begins or goes on."""
-        if self._callback.recorder is None and isinstance(self._env, TetrisVecEnv):
+        if self._callback.recorder is None and self._config.is_benchmark:
+            assert isinstance(self._env, TetrisVecEnv)
             self._callback.recorder = Recorder(self._env)
 
     def _get_state(self) -> dict[str, Any]:
@@ -291,6 +295,9 @@ def _make_env(config: TrainingConfig) -> VecEnv:
         rows=config.rows,
         columns=config.columns,
         randomizer=config.randomizer,
+        action=config.action,
+        previews=config.previews,
+        hold=config.hold,
         observation=config.observation,
         reward=config.reward,
         gamma=config.gamma,
@@ -310,7 +317,7 @@ class _Watch:
     ) -> None:
         self._model = model
         self._callback = callback
-        self._game = DisplayGame(config) if config.env_id is None else None
+        self._game = watched_game(config)
         self._view: str = "headless"
         self._period = 1.0
         self._due = 0.0
