@@ -1,14 +1,16 @@
 """How fast the games, the environments and controllers are, on one core.
 
-Prints a table: random placements and afterstates through `TetrisVecEnv`, greedy
-decisions with the nine Dellacherie-Thiery features, two threads against one, what the
-first call costs, and memory. Speeds are per CPU-second, medians of interleaved rounds.
+Prints a table: random placements, afterstates and keys through `TetrisVecEnv`, greedy
+decisions with the nine Dellacherie-Thiery features, tetris-gymnasium where it is
+installed, two threads against one, what the first call costs, and memory. Speeds are
+per CPU-second, medians of interleaved rounds.
 
-Run by `make bench`; about two minutes.
+Run by `make bench`; about three minutes.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 
+import gymnasium
 import numpy as np
 import psutil
 
@@ -28,6 +31,8 @@ SIZES = (1, 64, 1024, 16384)
 # Enough steps that a round takes some tenths of a second.
 PLACEMENTS_PER_ROUND = 200_000
 NOISE_ROUNDS = 8
+KEYS_PER_ROUND = 400_000
+PEER_STEPS = 300
 # Weights of DT-10: Gabillon, Ghavamzadeh & Scherrer (2013).
 DT_10 = {
     "landing_height": -2.18,
@@ -75,6 +80,54 @@ class RandomPlay:
             self.env.step(actions)
             spent += time.process_time() - before
         return self.steps * self.env.num_envs / spent
+
+
+class RandomKeys:
+    """Random keys in many environments at once."""
+
+    def __init__(self, n_envs: int) -> None:
+        self.env = TetrisVecEnv(n_envs, action="keys", seed=0)
+        self.env.reset()
+        self.steps = max(4, min(2_000, KEYS_PER_ROUND // n_envs))
+        rng = np.random.default_rng(0)
+        n_keys = self.env.action_space.n
+        self.keys = rng.integers(0, n_keys, (NOISE_ROUNDS, n_envs))
+
+    def __call__(self) -> float:
+        """Return steps of single games per CPU-second."""
+        before = time.process_time()
+        for step in range(self.steps):
+            self.env.step(self.keys[step % NOISE_ROUNDS])
+        return self.steps * self.env.num_envs / (time.process_time() - before)
+
+
+class RandomPeer:
+    """Random actions in one environment of Gymnasium's kind."""
+
+    def __init__(self, env_id: str) -> None:
+        self.env = gymnasium.make(env_id)
+        self.env.reset(seed=0)
+        self.env.action_space.seed(0)
+
+    def __call__(self) -> float:
+        """Return steps per CPU-second, resets included."""
+        before = time.process_time()
+        for _ in range(PEER_STEPS):
+            _, _, terminated, truncated, _ = self.env.step(
+                self.env.action_space.sample()
+            )
+            if terminated or truncated:
+                self.env.reset()
+        return PEER_STEPS / (time.process_time() - before)
+
+
+def peers() -> dict[str, Callable[[], float]]:
+    """Return what measures the peer, if it is installed; say so if not."""
+    if importlib.util.find_spec("tetris_gymnasium") is None:
+        print("tetris-gymnasium: not installed")
+        return {}
+    importlib.import_module("tetris_gymnasium.envs")
+    return {"tetris-gymnasium, 1 game: keys": RandomPeer("tetris_gymnasium/Tetris")}
 
 
 def decisions() -> float:
@@ -137,7 +190,10 @@ def main() -> None:
         for n_envs in SIZES:
             name = f"{observation} VecEnv, {n_envs} games: steps"
             speeds[name] = RandomPlay(observation, n_envs)
+    for n_envs in SIZES:
+        speeds[f"keys VecEnv, {n_envs} games: steps"] = RandomKeys(n_envs)
     speeds["greedy, nine DT features: decisions"] = decisions
+    speeds |= peers()
     figures: dict[str, list[float]] = {name: [] for name in speeds}
     gains = []
     for measure in (*speeds.values(), gain_of_two_threads):
