@@ -95,8 +95,8 @@ def _train(config: TrainingConfig, resume: RunDirectory | None = None) -> int:
     progress = _Progress(config.total_timesteps)
     manager = TrainingManager(progress)
     with progress:
-        manager.start_training(config, resume)
         try:
+            manager.start_training(config, resume)
             manager.wait()
             interrupted = False
         except KeyboardInterrupt:

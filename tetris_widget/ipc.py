@@ -230,9 +230,11 @@ def start_resource_tracker() -> None:
     try:
         os.set_inheritable(reader, True)
         command = f"from multiprocessing.resource_tracker import main; main({reader})"
+        # Its stderr, too: a kernel passes on what comes there, until in the middle of it
+        # the kernel ends.
         nothing = [
             (os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_RDWR, 0)
-            for descriptor in (0, 1)
+            for descriptor in (0, 1, 2)
         ]
         pid = os.posix_spawn(
             sys.executable,

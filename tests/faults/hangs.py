@@ -16,6 +16,7 @@ from tetris_widget.config import TrainingConfig
 from tetris_widget.manager import (
     KILL_SECONDS,
     READ_SECONDS,
+    SAVING_SECONDS,
     STOP_SECONDS,
     TERMINATE_SECONDS,
 )
@@ -100,6 +101,7 @@ def stop_of_a_stopped(times: int, home: Path) -> list[Measure]:
             with ended.timed():
                 with bounded.timed():
                     assert not kernel.manager.stop_training(0.5)
-                assert kernel.manager.stop_training(LADDER_SECONDS)
+                # Stopped while it saved, it is given longer.
+                assert kernel.manager.stop_training(LADDER_SECONDS + SAVING_SECONDS)
             assert kernel.status()["rung"] == "SIGKILL"
         return [bounded, ended, kernel.calls]

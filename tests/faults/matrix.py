@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,7 +61,10 @@ class Measure:
 
     @property
     def is_ok(self) -> bool:
-        return bool(self.values) and max(self.values) <= self.limit
+        return self.holds(self.limit)
+
+    def holds(self, limit: float) -> bool:
+        return bool(self.values) and max(self.values) <= limit
 
     def __str__(self) -> str:
         worst = f"{max(self.values):.3g}" if self.values else "not measured"
@@ -111,20 +116,26 @@ def wait_for(condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) ->
     return time.monotonic() - before
 
 
-class Noise(threading.Thread):
+class Noise:
     """The longest time by which the machine itself was late, for a short sleep."""
 
     def __init__(self) -> None:
-        super().__init__(name="noise", daemon=True)
         self.worst = 0.0
-        self.start()
+        # It ends with its owner: many that go on would slow all that comes after.
+        run = functools.partial(_listen, weakref.ref(self))
+        threading.Thread(target=run, name="noise", daemon=True).start()
 
-    def run(self) -> None:
-        while True:
-            before = time.monotonic()
-            time.sleep(NAP_SECONDS)
-            late = time.monotonic() - before - NAP_SECONDS
-            self.worst = max(self.worst, late)
+
+def _listen(noise: weakref.ref[Noise]) -> None:
+    while True:
+        before = time.monotonic()
+        time.sleep(NAP_SECONDS)
+        late = time.monotonic() - before - NAP_SECONDS
+        found = noise()
+        if found is None:
+            return
+        found.worst = max(found.worst, late)
+        del found
 
 
 class Delay(Measure):

@@ -33,7 +33,8 @@ def stops(times: int, home: Path) -> list[Measure]:
                 assert kernel.status()["rung"] == "stop"
                 kernel.until_told("stopped")
                 check_told(kernel)
-                assert len(kernel.run.checkpoints()) > 1, "no checkpoint was written"
+                # At once after the start the first one is the last boundary still.
+                assert kernel.run.checkpoints(), "no checkpoint was written"
         return [ended, kernel.calls]
 
 

@@ -11,6 +11,8 @@ from tests.faults.matrix import Case, NotPossibleHere
 
 pytestmark = pytest.mark.timeout(300)
 
+# A busy machine must not fail a test; `make faults` asks for the limits themselves.
+GENEROSITY = 5.0
 SHORT = [case for case in CASES.values() if case.short]
 
 
@@ -21,4 +23,6 @@ def test_what_must_hold_holds(case: Case, tmp_path: Path) -> None:
     except NotPossibleHere as reason:
         pytest.skip(str(reason))
     assert measures
-    assert all(measure.is_ok for measure in measures), "; ".join(map(str, measures))
+    allowed = [m.limit * (GENEROSITY if m.unit == "s" else 1.0) for m in measures]
+    held = [m.holds(limit) for m, limit in zip(measures, allowed, strict=True)]
+    assert all(held), "; ".join(map(str, measures))

@@ -306,7 +306,7 @@ def test_bad_commands_are_refused_and_change_nothing(
     assert error["text"].startswith("Command refused")
     assert len(error["text"]) < 500
     assert (callback.visual_mode, callback.step_delay) == (False, 0.0)
-    assert not callback._is_stopped()
+    assert not callback.is_stop_asked()
 
 
 def test_the_best_model_is_saved_with_its_metadata(

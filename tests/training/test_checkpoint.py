@@ -75,7 +75,11 @@ def pairs(
         straight = new_run(config_of(name, tmp_path_factory.mktemp("straight")))
         assert straight.train() == "finished"
         stopped = new_run(config_of(name, tmp_path_factory.mktemp("resumed")))
-        assert stopped.train(stop_at=STOP_AT) == "stopped"
+        with pytest.MonkeyPatch.context() as patch:
+            # A snapshot at every boundary, however quick the run is.
+            module = "tetris_widget.training.checkpointer"
+            patch.setattr(f"{module}.MAX_SNAPSHOT_SECONDS", 0.0)
+            assert stopped.train(stop_at=STOP_AT) == "stopped"
         found[name] = straight.run, stopped.run
     paths = [str(stopped.path) for _, stopped in found.values()]
     subprocess.run(

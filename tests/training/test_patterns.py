@@ -34,7 +34,7 @@ def env() -> TetrisVecEnv:
 
 @pytest.fixture
 def observations(env: TetrisVecEnv) -> torch.Tensor:
-    return torch.from_numpy(env._observe().copy())
+    return torch.from_numpy(env._problem.observe().copy())
 
 
 @pytest.fixture
