@@ -230,8 +230,7 @@ def start_resource_tracker() -> None:
     try:
         os.set_inheritable(reader, True)
         command = f"from multiprocessing.resource_tracker import main; main({reader})"
-        # Its stderr, too: a kernel passes on what comes there, until in the middle of it
-        # the kernel ends.
+        # Its stderr, too: a kernel reads that, and would send it while it ends.
         nothing = [
             (os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_RDWR, 0)
             for descriptor in (0, 1, 2)

@@ -96,12 +96,24 @@ class TrainingWidget(anywidget.AnyWidget):
     def send_update(self, update: Message, buffers: list[bytes]) -> None:
         """Send an update to every view; a dead connection is logged, not raised."""
         with self._sending:
+            if self._is_kernel_ending():
+                return
             try:
                 self.send(update, buffers)
             except Exception:
                 # ipykernel 7.0 cannot send from threads (ipykernel#1450); a closing
                 # kernel cannot send at all. Neither may end the pump.
                 logger.exception("could not send an update to the browser")
+
+    def _is_kernel_ending(self) -> bool:
+        """Return whether the kernel's sending thread has ended.
+
+        ipykernel then sends on the caller's, and messages of several threads get mixed
+        up on their way (`IOPubThread.schedule`).
+        """
+        kernel = getattr(self.comm, "kernel", None)
+        sender = getattr(getattr(kernel, "iopub_thread", None), "thread", None)
+        return sender is not None and not sender.is_alive()
 
     def _handle(self, _: Any, content: Any, buffers: list[Any]) -> None:
         identifier = content.get("id") if isinstance(content, dict) else None
