@@ -173,6 +173,32 @@ def test_a_second_run_has_fresh_channels(
     assert not manager.stop_event.is_set()
 
 
+class SlowToSpawn(ToyManager):
+    """Its second process begins when all is known of the first one's death."""
+
+    def _spawn(self, job: dict[str, Any]) -> None:
+        if self.process is not None:
+            self.process.join(20)
+            time.sleep(0.3)
+        super()._spawn(job)
+
+
+def test_the_death_of_the_process_before_says_nothing_about_a_run(
+    config: TrainingConfig, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_FAULT", "linger")
+    manager = SlowToSpawn(listener)
+    started(manager, config)
+    manager.stop_training()
+    time.sleep(0.1)  # the reader waits for the death by now
+    started(manager, config)
+    run = RunDirectory(manager.get_status()["run_dir"])
+    assert run.state()["state"] == "starting"
+    assert run.last_seq() == 0
+    assert listener.states() == ["running", "stopped", "running"]
+    manager.close()
+
+
 def test_a_prepared_process_takes_the_run(
     manager: ToyManager, config: TrainingConfig, listener: Listener
 ) -> None:

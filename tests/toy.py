@@ -68,6 +68,8 @@ def toy_worker(
         time.sleep(0.001)
     RunDirectory(job["run_path"]).write_state("stopped", reason=None)
     send_status("stopped")
+    if fault == "linger":
+        time.sleep(0.3)
 
 
 class ToyManager(TrainingManager):

@@ -17,6 +17,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -57,6 +58,21 @@ STARTING_SILENCE_SECONDS = 10.0
 logger = logging.getLogger(__name__)
 
 
+@dataclass
+class _Heard:
+    """How much of a run's journal has been told.
+
+    Attributes:
+        run: whose journal it is.
+        began_at: its last number when the training process began.
+        told: its last number that was told.
+    """
+
+    run: RunDirectory
+    began_at: int
+    told: int
+
+
 class TrainingManager:
     """Runs one training at a time, in a process of its own.
 
@@ -89,9 +105,7 @@ class TrainingManager:
         self._ended.set()
         self._ladder: threading.Thread | None = None
         self._rung: str | None = None
-        # Numbers of the journal: when the process began, and of the last one told.
-        self._began_at = 0
-        self._told = 0
+        self._heard: _Heard | None = None
         self._silence_told = 0
         self.status = "idle"
         self.process: SpawnProcess | None = None
@@ -355,7 +369,8 @@ class TrainingManager:
         self._ended.clear()
         self._reason = None
         self._rung = None
-        self._began_at = self._told = run.last_seq()
+        last = run.last_seq()
+        self._heard = _Heard(run, began_at=last, told=last)
         self.status = "running"
         self._effective = "starting"
         if self._is_warm and self._is_alive():
@@ -410,59 +425,71 @@ class TrainingManager:
                 break
             self._tell_silence()
         process.join(KILL_SECONDS)
-        if self.process is not process:
+        with self._lock:
+            # Once it has ended by its own word, another run may take its place at any
+            # moment: what is found here is then nobody's. Until then none can.
+            if self.process is not process or self._ended.is_set():
+                return
+            heard = self._heard
+        assert heard is not None
+        self._catch_up(heard, None)
+        if self._ended.is_set():
             return
-        self._catch_up(None)
         end = self._record_death()
         with self._lock:
-            is_news = self.process is process and self._accept_death(end)
+            self._finish(end["state"], end["reason"])
         # Outside the lock: the receiver may hold one of its own.
-        if is_news:
-            self._tell_end(end)
+        self._tell_end(end)
 
     def _deliver_all(self, messages: BatchQueue) -> None:
         while True:
+            # A run ends, for those who would start another, before its end is told.
+            heard = self._heard
             try:
                 message = messages.get_nowait()
             except queue.Empty:
                 return
-            if self._is_current(message):
-                self._deliver(message)
+            run_id = message.get("run_id")
+            if run_id is None:
+                self._tell(message)
+                continue
+            for one in (heard, self._heard):
+                if one is not None and run_id == one.run.run_id:
+                    self._deliver(one, message)
+                    break
 
-    def _deliver(self, message: Message) -> None:
+    def _deliver(self, heard: _Heard, message: Message) -> None:
         """Tell a message, after those that the queue has lost, and none twice."""
         seq = message.get("seq")
         if seq is not None:
-            if seq <= self._told:
+            if seq <= heard.told:
                 return
-            if seq > self._told + 1:
-                self._catch_up(seq)
+            if seq > heard.told + 1:
+                self._catch_up(heard, seq)
                 # It may be of a state, and has been followed before the lost ones.
                 self._observe(message)
-            self._told = seq
+            heard.told = seq
         self._tell(message)
 
-    def _catch_up(self, before: int | None) -> None:
+    def _catch_up(self, heard: _Heard, before: int | None) -> None:
         """Tell what was journalled before number `before` (None: all) and not heard."""
-        if self._run is None:
-            return
         try:
-            missing = self._run.since(self._told, before)
+            missing = heard.run.since(heard.told, before)
         except OSError as error:
             missing = []
-            logger.warning("%s cannot be read: %s", self._run.path, error)
+            logger.warning("%s cannot be read: %s", heard.run.path, error)
         for message in missing:
             self._observe(message)
-            self._told = message["seq"]
+            heard.told = message["seq"]
             self._tell(message)
-        lost = 0 if before is None else before - self._told - 1
+        lost = 0 if before is None else before - heard.told - 1
         if lost and not missing:
             self._tell(
                 {
                     "type": "info",
                     "kind": "warning",
                     "text": f"{lost:,} reports are lost: the disk doesn't have them",
-                    "run_id": self._run.run_id,
+                    "run_id": heard.run.run_id,
                     "timesteps": None,
                     "elapsed": None,
                 }
@@ -526,17 +553,18 @@ class TrainingManager:
         self._reason = reason
         self._ended.set()
 
-    def _notice_death(self) -> bool:
-        """End the run if its process died without a word; return whether it did."""
+    def _notice_death(self) -> None:
+        """End the run if its process died without a word."""
         if self._ended.is_set() or self._is_alive() or self.process is None:
-            return False
-        return self._accept_death(self._record_death())
+            return
+        end = self._record_death()
+        self._finish(end["state"], end["reason"])
 
     def _record_death(self) -> Message:
         """Write down how the run ended, if its process could not; return that."""
-        process, run = self.process, self._run
-        assert process is not None
-        recorded = run.state() if run else {}
+        process, heard = self.process, self._heard
+        assert process is not None and heard is not None
+        recorded = heard.run.state()
         rung = {}
         if recorded.get("state") in TERMINAL:
             state, reason = recorded["state"], recorded.get("reason")
@@ -546,22 +574,12 @@ class TrainingManager:
         else:
             state, reason = "failed", _cause(process.exitcode)
         end = {**self._status_message(state, reason), **rung}
-        if run is None or self._ended.is_set():
-            return end
         try:
-            return run.record_end(state, reason, self._began_at, **rung) or end
+            return heard.run.record_end(state, reason, heard.began_at, **rung) or end
         except (OSError, RunBusyError) as error:
             # The end is shown anyway; a disk that fails here has failed before.
-            logger.warning("the end of %s is not recorded: %s", run.path, error)
+            logger.warning("the end of %s is not recorded: %s", heard.run.path, error)
             return end
-
-    def _accept_death(self, end: Message) -> bool:
-        """End the run unless its process has done so; return whether that is news."""
-        if self._ended.is_set():
-            return False
-        self._finish(end["state"], end["reason"])
-        self._told = end.get("seq", self._told)
-        return True
 
     def _tell_end(self, end: Message | None = None) -> None:
         """Say, in the process's place, how the run ended."""

@@ -9,12 +9,14 @@ import json
 import os
 import resource
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tetris_widget.envs import TetrisVecEnv
 from tetris_widget.manager import TrainingManager
+from tetris_widget.training.outbox import FLUSH_SECONDS
 from tetris_widget.training.worker import run_worker
 
 # Where the independent count goes, and what the fault is.
@@ -43,6 +45,8 @@ def fail(step: int) -> None:
     """Do what the environment variable names, at one step."""
     if step != FAULTY_STEP:
         return
+    # A hundred steps may take less than it takes to tell of the first.
+    time.sleep(3 * FLUSH_SECONDS)
     fault = os.environ[FAULT]
     if fault == "raise":
         raise RuntimeError("the board is on fire")

@@ -481,6 +481,8 @@ class TrainingPanel:
             # Before the lock is taken: a long run takes a second to read.
             tables = _read_tables(self._run, message)
         with self._lock:
+            if not self._is_of_this_run(message):
+                return
             self._history.add(message)
             if kind == "board":
                 self._add_frames(message)
@@ -500,6 +502,11 @@ class TrainingPanel:
                     self._load(tables)
         if kind in ("status", "error"):
             self._wake.set()
+
+    def _is_of_this_run(self, message: Message) -> bool:
+        """The end of a run may be told when the next has begun already."""
+        run_id, run = message.get("run_id"), self._run
+        return run_id is None or (run is not None and run_id == run.run_id)
 
     def _add_frames(self, message: Message) -> None:
         if message["view"] == self._view:
