@@ -105,7 +105,8 @@ def _train(config: TrainingConfig, resume: RunDirectory | None = None) -> int:
     status = manager.get_status()
     manager.close()
     reason = f" ({status['reason']})" if status["reason"] else ""
-    print(f"{status['status'].capitalize()}{reason}: {status['run_dir']}")
+    where = f": {status['run_dir']}" if status["run_dir"] else ""
+    print(f"{status['status'].capitalize()}{reason}{where}")
     if status["status"] == "failed":
         return 1
     return EXIT_INTERRUPTED if interrupted else 0

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -462,12 +464,16 @@ def check_speed(speed: Any) -> float:
     Raises:
         ValueError: `speed` is not a finite number.
     """
-    if isinstance(speed, bool) or not isinstance(speed, (int, float)):
+    # NumPy's numbers, too.
+    if isinstance(speed, bool) or not isinstance(speed, numbers.Real):
         raise ValueError(f"speed: {speed!r} is not a number; allowed: 0.1 to 1.0")
-    # NaN and the infinities fail this comparison; so do ints too large for a float.
-    if not abs(speed) <= 1e308:
+    try:
+        number = float(speed)
+    except OverflowError:  # a whole number too large for a float
+        number = math.inf
+    if not math.isfinite(number):
         raise ValueError(f"speed: {speed!r} is not finite; allowed: 0.1 to 1.0")
-    return min(MAX_SPEED, max(MIN_SPEED, float(speed)))
+    return min(MAX_SPEED, max(MIN_SPEED, number))
 
 
 def check_reward(reward: Any) -> dict[str, float]:

@@ -106,6 +106,7 @@ class TrainingManager:
         self._ladder: threading.Thread | None = None
         self._rung: str | None = None
         self._heard: _Heard | None = None
+        # In whole seconds, of the silence that was told last; 0: none is.
         self._silence_told = 0
         self.status = "idle"
         self.process: SpawnProcess | None = None
@@ -185,8 +186,11 @@ class TrainingManager:
                 self._run = None
                 self._finish("failed", str(error))
             else:
-                self._begin(config, self._run, job)
-                return True
+                try:
+                    self._begin(config, self._run, job)
+                    return True
+                except OSError as error:
+                    self._fail_to_begin(error)
         self._tell_end()
         return False
 
@@ -371,6 +375,7 @@ class TrainingManager:
         self._rung = None
         last = run.last_seq()
         self._heard = _Heard(run, began_at=last, told=last)
+        self._silence_told = 0
         self.status = "running"
         self._effective = "starting"
         if self._is_warm and self._is_alive():
@@ -380,6 +385,19 @@ class TrainingManager:
             self._new_channels()
             self._is_warm = False
             self._spawn(job)
+
+    def _fail_to_begin(self, error: OSError) -> None:
+        """Note that the system gave no process: it has no memory, or too many."""
+        assert self._heard is not None
+        reason = f"cannot start a training process: {error.strerror or error}"
+        self.process = None
+        try:
+            self._heard.run.record_end("failed", reason, self._heard.began_at)
+        except (OSError, RunBusyError) as unwritten:
+            logger.warning(
+                "the end of %s is not recorded: %s", self._heard.run.path, unwritten
+            )
+        self._finish("failed", reason)
 
     def _spawn(self, job: Message) -> None:
         arguments = (
@@ -519,6 +537,8 @@ class TrainingManager:
         A `status` message with `not_responding` as in `get_status()`.
         """
         with self._lock:
+            if self._ended.is_set():
+                return
             found = self._not_responding()
             seconds = 0 if found is None else int(found["seconds"])
             if seconds == self._silence_told:

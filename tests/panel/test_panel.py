@@ -114,6 +114,7 @@ def test_start_returns_at_once(panel: TrainingPanel) -> None:
         {"type": "command", "command": "set_speed", "speed": float("inf")},
         {"type": "command", "command": "set_speed", "speed": "fast"},
         {"type": "command", "command": "set_speed"},
+        {"type": "command", "command": "set_speed", "speed": 10**400},
         {"type": "sync", "since": -1},
         {"type": "sync", "since": 1.5},
         {"type": "command", "command": "start", "filler": "x" * 1_000_000},

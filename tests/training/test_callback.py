@@ -272,7 +272,14 @@ def test_modes_are_answered(
 
 @pytest.mark.parametrize(
     ("speed", "delay"),
-    [(1.0, 0.0), (0.5, 0.05), (0.1, 0.09), (2, 0.0), (-1e9, 0.09)],
+    [
+        (1.0, 0.0),
+        (0.5, 0.05),
+        (np.float32(0.5), 0.05),
+        (0.1, 0.09),
+        (np.int64(2), 0.0),
+        (-1e9, 0.09),
+    ],
 )
 def test_speed_is_clamped(
     speed: float, delay: float, callback: WebMetricsCallback, channels: dict[str, Any]

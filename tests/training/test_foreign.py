@@ -126,8 +126,11 @@ def test_a_bad_id_fails_at_once_and_start_works_again(
 
 @pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
 def test_a_resumed_run_says_that_it_is_not_exact(
-    config: TrainingConfig, algorithm: str
+    config: TrainingConfig, algorithm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A snapshot at every boundary, however quick the run is.
+    module = "tetris_widget.training.checkpointer"
+    monkeypatch.setattr(f"{module}.MAX_SNAPSHOT_SECONDS", 0.0)
     config = config.replace(algorithm=algorithm, buffer_size=1_000)
     run = RunDirectory.create(config)
     first = Run(config, run)

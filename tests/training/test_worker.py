@@ -45,6 +45,9 @@ class Listener:
     def of_type(self, kind: str) -> list[dict[str, Any]]:
         return [m for m in list(self.messages) if m["type"] == kind]
 
+    def texts(self) -> list[str]:
+        return [m["text"] for m in self.of_type("info")]
+
     def last_timesteps(self) -> int:
         metrics = self.of_type("metrics")
         return int(metrics[-1]["timesteps"]) if metrics else 0
@@ -105,6 +108,15 @@ def test_a_run_from_start_to_stop(
     manager.resume_training()
     wait_for(lambda: listener.last_timesteps() > before + 1_000)
     wait_for(lambda: listener.of_type("board")[-1]["view"] == "step")
+
+    # As the specification has it: env 0's own steps, or nothing.
+    manager.set_view("watch")
+    manager.set_mode(True)
+    wait_for(lambda: "Mode: visual" in listener.texts())
+    wait_for(lambda: listener.of_type("board")[-1]["view"] == "step")
+    manager.set_mode(False)
+    wait_for(lambda: "Mode: headless" in listener.texts())
+    wait_for(lambda: not _grows(lambda: len(listener.of_type("board"))))
 
     assert manager.stop_training()
     assert manager.status == "stopped"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import threading
 import uuid
@@ -20,7 +19,7 @@ from typing import Any, get_args
 import anywidget
 import traitlets
 
-from tetris_widget.config import View
+from tetris_widget.config import View, check_speed
 from tetris_widget.history import COLUMNS, Tail
 
 Message = dict[str, Any]
@@ -123,9 +122,14 @@ class TrainingWidget(anywidget.AnyWidget):
                 self._on_sync(message["since"])
                 return
             self._on_command(message)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             self._on_refused(str(error))
             self._acknowledge(identifier, str(error))
+        except Exception as error:
+            # A mistake of ours: seen in the panel, and whole in the kernel's log.
+            self._on_refused(f"{type(error).__name__}: {error}")
+            self._acknowledge(identifier, str(error))
+            raise
         else:
             self._acknowledge(identifier, None)
 
@@ -173,10 +177,10 @@ def _parse_command(content: Message) -> Message:
         allowed = ", ".join(get_args(View))
         raise BadMessageError(f"view {content.get('view')!r:.60}; allowed: {allowed}")
     if command == "set_speed":
-        speed = content.get("speed")
-        is_number = isinstance(speed, (int, float)) and not isinstance(speed, bool)
-        if not is_number or not math.isfinite(speed):  # type: ignore[arg-type]
-            raise BadMessageError(f"speed {speed!r:.60}; allowed: 0.1 to 1.0")
+        try:
+            check_speed(content.get("speed"))
+        except ValueError as error:
+            raise BadMessageError(f"{error!s:.200}") from None
     return content
 
 

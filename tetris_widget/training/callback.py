@@ -128,7 +128,7 @@ class WebMetricsCallback(BaseCallback):
         self.pulse: Pulse | None = None
         self.handlers: dict[str, Callable[[Mapping[str, Any]], None]] = {
             "stop": self._on_stop_command,
-            "set_mode": self._on_set_mode,
+            "set_mode": self.set_mode,
             "set_speed": self.set_speed,
         }
         self._stop_commanded = False
@@ -183,6 +183,7 @@ class WebMetricsCallback(BaseCallback):
         self._next_update = self.num_timesteps + self.update_freq
         self._next_board = self.num_timesteps + self.board_update_freq
         self.has_stopped = False
+        self._stop_commanded = False
         self._go_on()
         self._fps_marks.clear()
         self._fps_marks.append((self.elapsed, self.num_timesteps))
@@ -324,7 +325,8 @@ class WebMetricsCallback(BaseCallback):
     def _on_stop_command(self, command: Mapping[str, Any]) -> None:
         self._stop_commanded = True
 
-    def _on_set_mode(self, command: Mapping[str, Any]) -> None:
+    def set_mode(self, command: Mapping[str, Any]) -> None:
+        """Show env 0's own steps or nothing (`command["visual"]`), and say so."""
         self.visual_mode = bool(command["visual"])
         mode = "visual" if self.visual_mode else "headless"
         self.send("info", kind="mode", text=f"Mode: {mode}")

@@ -69,6 +69,8 @@ OFFER_BUDGET = 0.01
 SETTLING_SECONDS = 2.0
 SAVE_BUDGET = 0.02
 WATCH_COST_WINDOW_SECONDS = 3.0
+# The watched game may take this share of the training's time.
+WATCH_BUDGET = 0.03
 
 
 class TrainingSession:
@@ -119,6 +121,7 @@ class TrainingSession:
         self._callback.acts_between_rollouts = has_replay_buffer(self._model)
         watch = _Watch(config, self._model, self._callback)
         self._callback.background.append(watch.tick)
+        self._callback.handlers["set_mode"] = watch.on_set_mode
         self._callback.handlers["set_view"] = watch.on_set_view
         self._callback.handlers["set_speed"] = watch.on_set_speed
         self._contest = _Contest(config, run, self._model, self._callback)
@@ -333,10 +336,12 @@ class _Watch:
         now = time.perf_counter()
         if now < self._due:
             return
-        # Moves that were missed (a long update) are not made up for.
-        self._due = max(self._due + self._period, now)
         self._callback.send_frame(self._game.move(self._model), view="watch")
-        self._spent += time.perf_counter() - now
+        spent = time.perf_counter() - now
+        # Moves that were missed (a long update) are not made up for, and a policy that
+        # thinks long moves less often.
+        self._due = max(self._due + self._period, now, now + spent / WATCH_BUDGET)
+        self._spent += spent
         self._measure(now)
 
     def on_set_view(self, command: Mapping[str, Any]) -> None:
@@ -346,6 +351,11 @@ class _Watch:
             allowed = ", ".join(get_args(View))
             raise ValueError(f"view: {view!r} is refused; allowed: {allowed}")
         self._set_view(view)
+
+    def on_set_mode(self, command: Mapping[str, Any]) -> None:
+        """Show env 0's own steps, or nothing."""
+        self._set_view("step" if command["visual"] else "headless")
+        self._callback.set_mode(command)
 
     def on_set_speed(self, command: Mapping[str, Any]) -> None:
         """Change the pace of the watched game and of the step view."""
