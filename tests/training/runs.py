@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,17 @@ class Messages(queue.SimpleQueue[dict[str, Any]]):
         return [message for message in self.all if message["type"] == kind]
 
 
+class Commands(queue.SimpleQueue[dict[str, Any]]):
+    """A queue that is looked into at every control point, and lets others look, too."""
+
+    look: Callable[[], None] | None = None
+
+    def get_nowait(self) -> dict[str, Any]:
+        if self.look is not None:
+            self.look()
+        return super().get_nowait()
+
+
 class Run:
     """A session on a run directory, with its ends in hand."""
 
@@ -62,7 +74,7 @@ class Run:
     ) -> None:
         self.run = run
         self.messages = Messages(run)
-        self.commands: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self.commands = Commands()
         self.pause = threading.Event()
         self.pause.set()
         self.stop = threading.Event()
@@ -74,7 +86,7 @@ class Run:
     def train(self, stop_at: int | None = None) -> str:
         """Train to the end, or until `stop_at` timesteps."""
         if stop_at is not None:
-            self.callback.background.append(lambda: self._stop_at(stop_at))
+            self.commands.look = lambda: self._stop_at(stop_at)
         try:
             return self.session.train()
         finally:
