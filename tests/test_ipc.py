@@ -23,6 +23,8 @@ from tetris_widget.ipc import (
 )
 
 pytestmark = pytest.mark.timeout(60)
+# What a pipe takes on Linux.
+PIPE_BYTES = 65_536
 CONTEXT = multiprocessing.get_context("spawn")
 
 
@@ -133,16 +135,40 @@ def test_batches_are_unpacked_and_observed() -> None:
     assert messages.empty()
 
 
+def until_sent(messages: BatchQueue) -> None:
+    deadline = time.monotonic() + 20
+    while not messages.is_sent:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_sent_is_what_is_in_the_pipe() -> None:
+    messages = BatchQueue(CONTEXT)
+    assert messages.is_sent
+    messages.put({"n": 0})
+    until_sent(messages)
+    # One more than a pipe takes waits in the hands of the thread that feeds it.
+    for n in range(PIPE_BYTES // MAX_MESSAGE_BYTES + 1):
+        messages.put({"n": n, "filler": "x" * (MAX_MESSAGE_BYTES - 100)})
+    deadline = time.monotonic() + 0.5
+    while time.monotonic() < deadline:
+        assert not messages.is_sent
+        time.sleep(0.001)
+    messages.get(timeout=5)
+    messages.get(timeout=5)
+    until_sent(messages)
+
+
 def test_what_could_be_torn_is_refused() -> None:
     messages = BatchQueue(CONTEXT)
     with pytest.raises(MessageTooLargeError, match="4092"):
         messages.put({"text": "x" * MAX_MESSAGE_BYTES})
     with pytest.raises(MessageTooLargeError):
-        pack([{"text": "x" * MAX_MESSAGE_BYTES}])
+        list(pack([{"text": "x" * MAX_MESSAGE_BYTES}]))
 
 
 @given(st.lists(st.integers(0, 3_500), max_size=40))
 def test_packing_keeps_every_message_in_order(sizes: list[int]) -> None:
     messages = [{"n": n, "filler": "x" * size} for n, size in enumerate(sizes)]
-    batches = pack(messages)
+    batches = list(pack(messages))
     assert [message for batch in batches for message in batch] == messages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import signal
@@ -196,6 +197,95 @@ def test_the_death_of_the_process_before_says_nothing_about_a_run(
     assert run.state()["state"] == "starting"
     assert run.last_seq() == 0
     assert listener.states() == ["running", "stopped", "running"]
+    manager.close()
+
+
+class Blocked(Listener):
+    """Takes its time to hear of an end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard = threading.Event()
+        self.goes_on = threading.Event()
+
+    def __call__(self, message: dict[str, Any]) -> None:
+        super().__call__(message)
+        if message.get("state") == "stopped":
+            self.heard.set()
+            self.goes_on.wait(20)
+
+
+def test_a_run_may_begin_while_the_end_of_another_is_told(
+    config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = Blocked()
+    manager = ToyManager(listener)
+    monkeypatch.setenv("TOY_FAULT", "mute")
+    assert manager.start_training(config)
+    assert listener.heard.wait(20)
+    assert manager.wait(20)
+    monkeypatch.delenv("TOY_FAULT")
+    started(manager, config)
+    pid = manager.get_status()["pid"]
+    listener.goes_on.set()
+    wait_for(lambda: not has_thread("training-reader", more_than=1))
+    assert manager.get_status()["effective"] == "running"
+    assert manager.get_status()["pid"] == pid
+    manager.close()
+
+
+def has_thread(name: str, more_than: int) -> bool:
+    return sum(thread.name == name for thread in threading.enumerate()) > more_than
+
+
+def test_every_process_has_a_stop_ladder_of_its_own(
+    manager: ToyManager, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_FAULT", "linger")
+    started(manager, config)
+    assert manager.stop_training()
+    monkeypatch.setenv("TOY_FAULT", "deaf")
+    # While the ladder of the one before waits for its death.
+    started(manager, config)
+    assert manager.stop_training(timeout=30)
+    assert manager.get_status()["rung"] == "SIGKILL"
+
+
+def test_a_large_configuration_fits_a_prepared_process(
+    manager: ToyManager, config: TrainingConfig, listener: Listener
+) -> None:
+    manager.prepare()
+    wait_for(lambda: listener.states() == ["ready"])
+    pid = manager.get_status()["pid"]
+    large = {"text": "x" * 10_000}
+    started(manager, config.replace(env_id="CartPole-v1", env_kwargs=large))
+    assert manager.get_status()["pid"] == pid
+
+
+class WithoutProcesses(ToyManager):
+    """The system gives it none, at first."""
+
+    is_refused = True
+
+    def _spawn(self, job: dict[str, Any]) -> None:
+        if self.is_refused:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        super()._spawn(job)
+
+
+def test_a_process_that_the_system_refuses_is_a_failure_and_start_works_again(
+    config: TrainingConfig, listener: Listener
+) -> None:
+    manager = WithoutProcesses(listener)
+    assert not manager.start_training(config)
+    status = manager.get_status()
+    assert (status["status"], status["effective"]) == ("failed", "failed")
+    assert "cannot start a training process: " in status["reason"]
+    assert listener.states() == ["failed"]
+    run = RunDirectory(status["run_dir"])
+    assert run.state()["reason"] == status["reason"]
+    manager.is_refused = False
+    started(manager, config)
     manager.close()
 
 

@@ -18,6 +18,8 @@ from tetris_widget.ipc import BatchQueue, SharedEvent
 from tetris_widget.manager import TrainingManager
 from tetris_widget.run_directory import RunDirectory
 
+LINGER_SECONDS = 1.0
+
 
 def toy_worker(
     job: dict[str, Any],
@@ -54,6 +56,10 @@ def toy_worker(
     if fault == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(1000)
+    if fault == "mute":
+        # What it says of its end is on disk, and lost on its way.
+        RunDirectory(job["run_path"]).record_end("stopped", None, 0)
+        os._exit(0)
     while not stop.is_set():
         if not pause.is_set():
             send_status("paused")
@@ -69,7 +75,7 @@ def toy_worker(
     RunDirectory(job["run_path"]).write_state("stopped", reason=None)
     send_status("stopped")
     if fault == "linger":
-        time.sleep(0.3)
+        time.sleep(LINGER_SECONDS)
 
 
 class ToyManager(TrainingManager):

@@ -14,7 +14,7 @@ import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -474,6 +474,18 @@ def check_speed(speed: Any) -> float:
     if not math.isfinite(number):
         raise ValueError(f"speed: {speed!r} is not finite; allowed: 0.1 to 1.0")
     return min(MAX_SPEED, max(MIN_SPEED, number))
+
+
+def check_view(view: Any) -> str:
+    """Return `view`.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if view not in get_args(View):
+        allowed = ", ".join(get_args(View))
+        raise ValueError(f"view: {view!r:.60} is refused; allowed: {allowed}")
+    return str(view)
 
 
 def check_reward(reward: Any) -> dict[str, float]:

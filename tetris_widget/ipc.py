@@ -17,7 +17,7 @@ import queue
 import select
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from ctypes import c_bool, c_byte, c_double
 from multiprocessing.context import SpawnContext
 from multiprocessing.reduction import ForkingPickler
@@ -211,17 +211,23 @@ class BatchQueue(_Queue):
     @property
     def is_sent(self) -> bool:
         """Whether everything put by this process has been handed to the pipe."""
-        return not self._buffer  # type: ignore[attr-defined]
+        queue: Any = self
+        if queue._thread is None:
+            return True
+        # The thread that feeds the pipe takes a message out before it is sent; it has
+        # sent all when it waits for another.
+        with queue._notempty:
+            return not queue._buffer and bool(queue._notempty._waiters)
 
 
-def pack(messages: Sequence[Message]) -> list[list[Message]]:
+def pack(messages: Iterable[Message]) -> Iterator[list[Message]]:
     """Split `messages`, in order, into batches that a BatchQueue can send.
 
     Raises:
-        MessageTooLargeError: one message alone is too large.
+        MessageTooLargeError: one message alone is too large (see `fits`).
     """
-    batches: list[list[Message]] = []
-    room = 0
+    batch: list[Message] = []
+    room = MAX_MESSAGE_BYTES - LIST_BYTES
     for message in messages:
         # Pickled together they need less than the sum.
         size = _size(message)
@@ -230,12 +236,19 @@ def pack(messages: Sequence[Message]) -> list[list[Message]]:
                 f"a {message.get('type')!r} message of {size} bytes; "
                 f"allowed: {MAX_MESSAGE_BYTES - LIST_BYTES}"
             )
-        if size > room:
-            batches.append([])
+        if size > room and batch:
+            yield batch
+            batch = []
             room = MAX_MESSAGE_BYTES - LIST_BYTES
-        batches[-1].append(message)
+        batch.append(message)
         room -= size
-    return batches
+    if batch:
+        yield batch
+
+
+def fits(message: Message) -> bool:
+    """Return whether `pack` takes a message."""
+    return _size(message) <= MAX_MESSAGE_BYTES - LIST_BYTES
 
 
 def _size(obj: Any) -> int:

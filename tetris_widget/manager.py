@@ -28,6 +28,7 @@ from tetris_widget.config import (
     TrainingConfig,
     check_reward,
     check_speed,
+    check_view,
 )
 from tetris_widget.env_ids import check_env_id
 from tetris_widget.ipc import (
@@ -104,6 +105,7 @@ class TrainingManager:
         self._ended = threading.Event()
         self._ended.set()
         self._ladder: threading.Thread | None = None
+        self._climbed: SpawnProcess | None = None
         self._rung: str | None = None
         self._heard: _Heard | None = None
         # In whole seconds, of the silence that was told last; 0: none is.
@@ -187,7 +189,7 @@ class TrainingManager:
                 self._finish("failed", str(error))
             else:
                 try:
-                    self._begin(config, self._run, job)
+                    self._begin(self._run, job)
                     return True
                 except OSError as error:
                     self._fail_to_begin(error)
@@ -213,7 +215,9 @@ class TrainingManager:
             if recorded.get("state") in TERMINAL:
                 self._finish(recorded["state"], recorded.get("reason"))
             else:
-                self._finish("failed", "its training process ended without a word")
+                reason = "its training process ended without a word"
+                _record_end(run, run.last_seq(), "failed", reason)
+                self._finish("failed", reason)
             return True
 
     def stop_training(self, timeout: float = 10.0) -> bool:
@@ -295,8 +299,12 @@ class TrainingManager:
         self._command({"command": "set_mode", "visual": bool(visual)})
 
     def set_view(self, view: str) -> None:
-        """Show nothing (`headless`), a game of its own (`watch`), or env 0 (`step`)."""
-        self._command({"command": "set_view", "view": view})
+        """Show nothing (`headless`), a game of its own (`watch`), or env 0 (`step`).
+
+        Raises:
+            ValueError: `view` is none of these.
+        """
+        self._command({"command": "set_view", "view": check_view(view)})
 
     def set_speed(self, speed: float) -> None:
         """Set the pace of what is shown, clamped to 0.1–1.0.
@@ -368,8 +376,9 @@ class TrainingManager:
         # A dead process must not keep the kernel from ending.
         self.command_queue.cancel_join_thread()
 
-    def _begin(self, config: TrainingConfig, run: RunDirectory, job: Message) -> None:
-        job = {"config": config.to_dict(), "run_path": str(run.path), **job}
+    def _begin(self, run: RunDirectory, job: Message) -> None:
+        # Its configuration is there, too: messages to a warm process are small.
+        job = {"run_path": str(run.path), **job}
         self._ended.clear()
         self._reason = None
         self._rung = None
@@ -391,12 +400,7 @@ class TrainingManager:
         assert self._heard is not None
         reason = f"cannot start a training process: {error.strerror or error}"
         self.process = None
-        try:
-            self._heard.run.record_end("failed", reason, self._heard.began_at)
-        except (OSError, RunBusyError) as unwritten:
-            logger.warning(
-                "the end of %s is not recorded: %s", self._heard.run.path, unwritten
-            )
+        _record_end(self._heard.run, self._heard.began_at, "failed", reason)
         self._finish("failed", reason)
 
     def _spawn(self, job: Message) -> None:
@@ -450,10 +454,9 @@ class TrainingManager:
                 return
             heard = self._heard
         assert heard is not None
-        self._catch_up(heard, None)
-        if self._ended.is_set():
+        if self._catch_up(heard, None):
             return
-        end = self._record_death()
+        end = self._record_death(process, heard)
         with self._lock:
             self._finish(end["state"], end["reason"])
         # Outside the lock: the receiver may hold one of its own.
@@ -489,8 +492,13 @@ class TrainingManager:
             heard.told = seq
         self._tell(message)
 
-    def _catch_up(self, heard: _Heard, before: int | None) -> None:
-        """Tell what was journalled before number `before` (None: all) and not heard."""
+    def _catch_up(self, heard: _Heard, before: int | None) -> bool:
+        """Tell what was journalled before number `before` (None: all) and not heard.
+
+        Returns:
+            Whether the run's end was among it.
+        """
+        last = heard.told
         try:
             missing = heard.run.since(heard.told, before)
         except OSError as error:
@@ -500,8 +508,8 @@ class TrainingManager:
             self._observe(message)
             heard.told = message["seq"]
             self._tell(message)
-        lost = 0 if before is None else before - heard.told - 1
-        if lost and not missing:
+        lost = 0 if before is None else before - last - 1 - len(missing)
+        if lost > 0:
             self._tell(
                 {
                     "type": "info",
@@ -512,6 +520,7 @@ class TrainingManager:
                     "elapsed": None,
                 }
             )
+        return any(_is_end(message) for message in missing)
 
     def _tell(self, message: Message) -> None:
         if self._on_message is None:
@@ -564,6 +573,10 @@ class TrainingManager:
             if self._ended.is_set():
                 return
             if state in TERMINAL:
+                if message.get("run_id") is None and self._heard is not None:
+                    # It never came to begin the run, nor to write anything there.
+                    run, began_at = self._heard.run, self._heard.began_at
+                    _record_end(run, began_at, state, message["reason"])
                 self._finish(state, message["reason"])
             elif state in ("starting", "running", "paused"):
                 self._effective = state
@@ -577,13 +590,12 @@ class TrainingManager:
         """End the run if its process died without a word."""
         if self._ended.is_set() or self._is_alive() or self.process is None:
             return
-        end = self._record_death()
+        assert self._heard is not None
+        end = self._record_death(self.process, self._heard)
         self._finish(end["state"], end["reason"])
 
-    def _record_death(self) -> Message:
+    def _record_death(self, process: SpawnProcess, heard: _Heard) -> Message:
         """Write down how the run ended, if its process could not; return that."""
-        process, heard = self.process, self._heard
-        assert process is not None and heard is not None
         recorded = heard.run.state()
         rung = {}
         if recorded.get("state") in TERMINAL:
@@ -594,12 +606,7 @@ class TrainingManager:
         else:
             state, reason = "failed", _cause(process.exitcode)
         end = {**self._status_message(state, reason), **rung}
-        try:
-            return heard.run.record_end(state, reason, heard.began_at, **rung) or end
-        except (OSError, RunBusyError) as error:
-            # The end is shown anyway; a disk that fails here has failed before.
-            logger.warning("the end of %s is not recorded: %s", heard.run.path, error)
-            return end
+        return _record_end(heard.run, heard.began_at, state, reason, **rung) or end
 
     def _tell_end(self, end: Message | None = None) -> None:
         """Say, in the process's place, how the run ended."""
@@ -615,8 +622,10 @@ class TrainingManager:
         """End the process by the stop ladder, on a thread of its own."""
         self.stop_event.set()
         self.pause_event.set()
-        if self.process is None or (self._ladder and self._ladder.is_alive()):
+        # One for each process: it goes all the way up.
+        if self.process is None or self.process is self._climbed:
             return
+        self._climbed = self.process
         self._ladder = threading.Thread(
             target=self._stop_ladder,
             args=(self.process, self.metrics_queue.pulse),
@@ -626,19 +635,40 @@ class TrainingManager:
         self._ladder.start()
 
     def _stop_ladder(self, process: SpawnProcess, pulse: Pulse) -> None:
-        self._rung = "stop"
+        self._note_rung(process, "stop")
         if _has_ended(process, STOP_SECONDS):
             return
         # A large replay buffer on a slow disk, as long as it goes on.
         if pulse.phase == "saving" and _has_ended(process, SAVING_SECONDS):
             return
-        self._rung = "SIGTERM"
+        self._note_rung(process, "SIGTERM")
         process.terminate()
         if _has_ended(process, TERMINATE_SECONDS):
             return
-        self._rung = "SIGKILL"
+        self._note_rung(process, "SIGKILL")
         _kill(process)
         _has_ended(process, KILL_SECONDS)
+
+    def _note_rung(self, process: SpawnProcess, rung: str) -> None:
+        with self._lock:
+            if self.process is process:
+                self._rung = rung
+
+
+def _is_end(message: Message) -> bool:
+    return bool(message["type"] == "status" and message["state"] in TERMINAL)
+
+
+def _record_end(
+    run: RunDirectory, since: int, state: str, reason: str | None, **fields: Any
+) -> Message | None:
+    """Write how a run ended, where its process could not; see `RunDirectory`."""
+    try:
+        return run.record_end(state, reason, since, **fields)
+    except (OSError, RunBusyError) as error:
+        # The end is shown anyway; a disk that fails here has failed before.
+        logger.warning("the end of %s is not recorded: %s", run.path, error)
+        return None
 
 
 def _kill(process: SpawnProcess) -> None:

@@ -93,6 +93,27 @@ def test_only_the_last_metrics_of_a_flush_are_sent(
     outbox.close(0.1)
 
 
+@pytest.mark.parametrize("text", ["x" * 100_000, "错" * 2_000, "half a pair: \ud800"])
+def test_no_text_ends_the_reporting(
+    text: str, outbox: Outbox, messages: BatchQueue, run: RunDirectory
+) -> None:
+    outbox.put({"type": "error", "text": text, "traceback": text})
+    outbox.put(episode(1))
+    told, counted = receive(messages, 2)
+    assert told["text"][:10] == text.encode(errors="backslashreplace").decode()[:10]
+    assert counted["episode"] == 1
+    assert [entry["type"] for entry in run.journal()] == ["error"]
+
+
+def test_a_message_that_is_too_large_is_left_out(
+    outbox: Outbox, messages: BatchQueue, capfd: pytest.CaptureFixture[str]
+) -> None:
+    outbox.put({"type": "board", "frames": [{"cells": bytes(10_000)}]})
+    outbox.put(episode(1))
+    assert receive(messages, 1)[0]["episode"] == 1
+    assert "not sent: a 'board' message of" in capfd.readouterr().err
+
+
 def test_nobody_reading_costs_no_episode_on_disk_and_no_memory(
     outbox: Outbox, messages: BatchQueue, run: RunDirectory
 ) -> None:

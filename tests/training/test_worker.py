@@ -270,7 +270,7 @@ def test_a_run_loads_no_more_than_it_needs(algorithm: str, tmp_path: Path) -> No
         algorithm=algorithm, total_timesteps=10_000, run_dir=str(tmp_path)
     )
     run = RunDirectory.create(config)
-    job = {"config": config.to_dict(), "run_path": str(run.path)}
+    job = {"run_path": str(run.path)}
     told = tmp_path / "told.json"
     arguments = [sys.executable, "-c", TELLING_WORKER, json.dumps(job), str(told)]
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
@@ -283,10 +283,13 @@ def test_a_run_loads_no_more_than_it_needs(algorithm: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
-def test_no_orphan_is_left_when_the_parent_dies(end: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_forked", [False, True])
+def test_no_orphan_is_left_when_the_parent_dies(
+    end: int, has_forked: bool, tmp_path: Path
+) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys, time\n"
+        "import os, sys, time\n"
         "from tetris_widget.config import TrainingConfig\n"
         "from tetris_widget.manager import TrainingManager\n"
         "if __name__ == '__main__':\n"
@@ -296,6 +299,11 @@ def test_no_orphan_is_left_when_the_parent_dies(end: int, tmp_path: Path) -> Non
         "    while (manager.metrics_queue.get().get('timesteps') or 0) < 50_000:\n"
         "        pass\n"
         "    print('running', flush=True)\n"
+        # Such a child has all that its parent has open.
+        f"    if {has_forked} and not os.fork():\n"
+        "        os.close(1)\n"
+        "        time.sleep(20)\n"
+        "        os._exit(0)\n"
         "    time.sleep(1000)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}

@@ -19,6 +19,7 @@ from tetris_widget.config import (
     TrainingConfig,
     check_reward,
     check_speed,
+    check_view,
     moves_per_second,
     step_delay,
 )
@@ -49,7 +50,6 @@ PUSH_SECONDS = 0.1
 MAX_FRAMES = 60
 SNAPSHOT_POINTS = 500
 SNAPSHOT_MESSAGES = 20
-VIEWS = ("headless", "watch", "step")
 # A training process whose kernel has ended leaves within five seconds.
 LEAVE_SECONDS = 8.0
 
@@ -353,8 +353,7 @@ class TrainingPanel:
         Raises:
             ValueError: `view` is none of these.
         """
-        if view not in VIEWS:
-            raise ValueError(f"view: {view!r}; allowed: {', '.join(VIEWS)}")
+        check_view(view)
         with self._lock:
             self._view = view
             self._frames.clear()

@@ -14,12 +14,12 @@ import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import anywidget
 import traitlets
 
-from tetris_widget.config import View, check_speed
+from tetris_widget.config import check_speed, check_view
 from tetris_widget.history import COLUMNS, Tail
 
 Message = dict[str, Any]
@@ -173,14 +173,13 @@ def _parse_command(content: Message) -> Message:
     if command not in COMMANDS:
         allowed = ", ".join(COMMANDS)
         raise BadMessageError(f"command {command!r:.60}; allowed: {allowed}")
-    if command == "set_view" and content.get("view") not in get_args(View):
-        allowed = ", ".join(get_args(View))
-        raise BadMessageError(f"view {content.get('view')!r:.60}; allowed: {allowed}")
-    if command == "set_speed":
-        try:
+    try:
+        if command == "set_view":
+            check_view(content.get("view"))
+        if command == "set_speed":
             check_speed(content.get("speed"))
-        except ValueError as error:
-            raise BadMessageError(f"{error!s:.200}") from None
+    except ValueError as error:
+        raise BadMessageError(f"{error!s:.200}") from None
     return content
 
 

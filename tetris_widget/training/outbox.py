@@ -9,13 +9,15 @@ dropped.
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from tetris_widget.ipc import BatchQueue, pack
+from tetris_widget.ipc import BatchQueue, MessageTooLargeError, fits, pack
 from tetris_widget.training.journal import Journal
 
 Message = dict[str, Any]
@@ -26,6 +28,10 @@ FLUSH_SECONDS = 0.1
 MAX_WAITING = 5_000
 MAX_FRAMES_WAITING = 60
 URGENT = ("status", "error", "evaluation")
+# Their texts, if any, are ours and short.
+PLAIN = ("episode", "metrics", "board")
+# Of one text; a message has two long ones at most.
+MAX_TEXT_BYTES = 1_500
 
 
 class Outbox:
@@ -118,24 +124,46 @@ class Outbox:
         while not self._closing:
             self._wake.wait(FLUSH_SECONDS)
             self._wake.clear()
-            self.flush()
+            try:
+                self.flush()
+            except Exception:
+                # Into worker.log: what comes next is to be reported all the same.
+                traceback.print_exc()
 
     def _write(self) -> None:
         messages = [self._inbox.popleft() for _ in range(len(self._inbox))]
+        for message in messages:
+            if message["type"] not in PLAIN:
+                _shorten(message)
         if messages and self.journal is not None:
             self.journal.write(messages)
         self._waiting.extend(_coalesce(messages))
 
     def _send(self) -> None:
-        batches = pack(list(self._waiting))
-        self._waiting.clear()
-        for index, batch in enumerate(batches):
-            try:
-                self._queue.put(batch, timeout=0.0 if self._closing else FLUSH_SECONDS)
-            except queue.Full:
-                for unsent in batches[index:]:
-                    self._waiting.extend(unsent)
-                return
+        """Send what waits, until the other side takes no more."""
+        timeout = 0.0 if self._closing else FLUSH_SECONDS
+        try:
+            for batch in pack(list(self._waiting)):
+                self._queue.put(batch, timeout=timeout)
+                for _ in batch:
+                    self._waiting.popleft()
+        except queue.Full:
+            return
+        except MessageTooLargeError as error:
+            # Whatever it is, it must not keep the others from being told.
+            print(f"not sent: {error}", file=sys.stderr, flush=True)
+            sendable = [message for message in self._waiting if fits(message)]
+            self._waiting.clear()
+            self._waiting.extend(sendable)
+
+
+def _shorten(message: Message) -> None:
+    """Cut texts that are too long for a message, and make them encodable."""
+    for key, value in message.items():
+        if isinstance(value, str):
+            # Of an error's text anything may be part: half of a surrogate pair, too.
+            data = value.encode("utf-8", "backslashreplace")
+            message[key] = data[:MAX_TEXT_BYTES].decode("utf-8", "ignore")
 
 
 def _coalesce(messages: list[Message]) -> list[Message]:

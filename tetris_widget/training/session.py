@@ -10,16 +10,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from tetris_widget.config import (
     TrainingConfig,
-    View,
     check_reward,
     check_speed,
+    check_view,
     moves_per_second,
 )
 from tetris_widget.envs import TetrisVecEnv
@@ -346,11 +346,7 @@ class _Watch:
 
     def on_set_view(self, command: Mapping[str, Any]) -> None:
         """Change what is shown."""
-        view = command["view"]
-        if view not in get_args(View):
-            allowed = ", ".join(get_args(View))
-            raise ValueError(f"view: {view!r} is refused; allowed: {allowed}")
-        self._set_view(view)
+        self._set_view(check_view(command["view"]))
 
     def on_set_mode(self, command: Mapping[str, Any]) -> None:
         """Show env 0's own steps, or nothing."""

@@ -39,10 +39,11 @@ DEADLINE_SECONDS = 5.0
 GOODBYE_SECONDS = 2.0
 MAX_LOG_BYTES = 10_000_000
 LOG_CHECK_SECONDS = 5.0
+PARENT_CHECK_SECONDS = 1.0
 # Until the run gives signs of life itself, a thread does.
 BEAT_SECONDS = 0.25
 
-# Both must fit into one message (`ipc.MAX_MESSAGE_BYTES`); worker.log has the rest.
+# Characters; worker.log has the rest.
 MAX_SENTENCE = 400
 MAX_TRACEBACK = 1_200
 
@@ -64,6 +65,8 @@ class Worker:
         # Reading the real queue costs up to 24 µs a step; a thread does it instead.
         self._commands: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._reason: str | None = None
+        # Of the manager's stop ladder, as far as this process has felt it.
+        self._rung = "stop"
         self._outbox: Outbox | None = None
         self._session: TrainingSession | None = None
         self._is_loaded = False
@@ -72,7 +75,7 @@ class Worker:
         self._log = _Log()
 
     def main(self, job: Message) -> int:
-        """Carry out `job` (`config`, `run_path`, `resume`), or warm up for one.
+        """Carry out `job` (`run_path`, `resume`), or warm up for one.
 
         Returns:
             The exit code: 0, or 1 if the run failed.
@@ -109,6 +112,7 @@ class Worker:
             threading.Thread(target=work, name=work.__name__, daemon=True).start()
 
     def _on_sigterm(self, *_: Any) -> None:
+        self._rung = "SIGTERM"
         self._leave("the process was asked to end (SIGTERM)")
 
     def _beat(self) -> None:
@@ -118,9 +122,13 @@ class Worker:
 
     def _watch_parent(self) -> None:
         parent = parent_process()
-        if parent is not None:
-            wait([parent.sentinel])
-            self._leave("the notebook's kernel ended")
+        if parent is None:
+            return
+        # A process that the kernel forked keeps the sentinel quiet.
+        while not wait([parent.sentinel], PARENT_CHECK_SECONDS):
+            if os.getppid() != parent.pid:
+                break
+        self._leave("the notebook's kernel ended")
 
     def _leave(self, reason: str) -> None:
         """Stop the run in good order, or the process by force after a deadline."""
@@ -189,7 +197,7 @@ class Worker:
             from tetris_widget.training.session import TrainingSession
 
             self._session = TrainingSession(
-                TrainingConfig(**job["config"]),
+                run.config(),
                 run,
                 self._outbox,
                 self._commands,
@@ -202,7 +210,10 @@ class Worker:
             outcome = self._session.train()
         except (Exception, KeyboardInterrupt, SystemExit) as error:
             return self._fail(error, run)
-        self._end(run, outcome, self._session.goal or self._reason)
+        if outcome == "stopped":
+            self._end(run, outcome, self._reason, rung=self._rung)
+        else:
+            self._end(run, outcome, self._session.goal)
         return 0
 
     def _fail(self, error: BaseException, run: RunDirectory | None) -> int:
@@ -220,19 +231,24 @@ class Worker:
         self._end(run, "failed", sentence)
         return 1
 
-    def _end(self, run: RunDirectory | None, outcome: str, reason: str | None) -> None:
+    def _end(
+        self,
+        run: RunDirectory | None,
+        outcome: str,
+        reason: str | None,
+        **fields: Any,
+    ) -> None:
+        assert self._outbox is not None
         self._has_begun.set()
         self._metrics_queue.pulse.beat("ending")
+        fields |= self._progress()
         if run is not None:
             try:
-                run.write_state(outcome, reason=reason, **self._progress())
+                run.write_state(outcome, reason=reason, **fields)
             except OSError as error:
                 self._warn(f"could not write {run.state_file}: {error.strerror}")
-        if self._outbox is None:
-            self._report(outcome, reason=reason)
-            return
         # Whoever hears of the end can resume at once: nobody has the directory.
-        last = {**_status(outcome, reason=reason), **self._progress()}
+        last = {**_status(outcome, reason=reason), **fields}
         self._outbox.close(GOODBYE_SECONDS, last, self._lock.close)
 
     def _report(
