@@ -231,6 +231,35 @@ def test_a_failure_is_shown_and_start_works_again(
     wait_for(lambda: panel.status == "Training")
 
 
+def test_a_start_that_fails_keeps_what_is_shown(
+    panel: TrainingPanel, tmp_path: Path
+) -> None:
+    panel.start()
+    wait_for(lambda: panel._history.series("speed/fps").shape[1])
+    panel.stop()
+    wait_for(lambda: panel.status == "Stopped")
+    run_dir, points = panel.run_dir, panel._history.series("speed/fps").shape[1]
+    before = panel.config
+    (tmp_path / "file").touch()
+    panel.config = before.replace(run_dir=str(tmp_path / "file"))
+    panel.start()
+    assert panel.status == "Failed"
+    assert any("cannot write to" in text for text in notes(panel))
+    assert panel._history.series("speed/fps").shape[1] >= points
+    assert panel.run_dir == run_dir
+    panel.config = before
+    panel.start()
+    wait_for(lambda: panel.status == "Training")
+    assert panel.run_dir != run_dir
+
+
+def test_a_closed_panel_starts_nothing(panel: TrainingPanel) -> None:
+    panel.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        panel.start()
+    assert not panel._manager.is_running()
+
+
 def test_a_figure_for_a_paper(panel: TrainingPanel, tmp_path: Path) -> None:
     panel.start()
     wait_for(lambda: panel.status == "Training")

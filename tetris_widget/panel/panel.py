@@ -234,25 +234,31 @@ class TrainingPanel:
             ModelFileError: it is damaged, or would have to be trusted.
         """
         with self._lock:
+            self._check_open()
             if self._manager.is_running():
                 self._history.note("info", "training runs already", self._elapsed())
                 return self._changed()
-            if self.config is not self._had:
-                self._asked = self.config
             # Not the more, or the model, that an earlier run went on with.
-            config = self._asked if model is None else self._config_with(model)
+            asked = self._asked if self.config is self._had else self.config
+            config = asked if model is None else self._config_with(model, asked)
             config = config.replace(view=self._view, speed=self._speed)
-            self.config = self._had = config
-            self._history.clear()
-            self._forget()
+            self._save_as_ended()
             if self._manager.start_training(config):
+                self.config = self._had = config
+                self._asked = asked
+                self._history.clear()
+                self._forget()
                 self._run = RunDirectory(self._manager.get_status()["run_dir"])
                 source = "" if model is None else f" with the model “{model}”"
                 self._history.note("info", f"started{source}: {self._run.path}", 0.0)
             return self._changed()
 
-    def _config_with(self, model: str) -> TrainingConfig:
-        kept = {name: getattr(self._asked, name) for name in CHANGEABLE_ON_RESUME}
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise RuntimeError("this panel is closed: make another TrainingPanel")
+
+    def _config_with(self, model: str, asked: TrainingConfig) -> TrainingConfig:
+        kept = {name: getattr(asked, name) for name in CHANGEABLE_ON_RESUME}
         file = str(self.library.file(model))
         return self.library.config(model).replace(**kept, initial_model=file)
 
@@ -285,9 +291,12 @@ class TrainingPanel:
             ConfigError: a run cannot be resumed with these changes.
         """
         with self._lock:
-            if self._manager.is_running() or not self._can_resume:
+            self._check_open()
+            run = self._run
+            # Not `_can_resume`: of an end that is so, but isn't told yet, too.
+            if self._manager.is_running() or run is None or not run.checkpoints():
                 return self._ask(self._manager.resume_training, "nothing to resume")
-            run = self._need_run()
+            self._save_as_ended()
             changes = {"view": self._view, "speed": self._speed, **changes}
             if self._state() == "finished":
                 changes = {**self._longer(), **changes}
@@ -647,14 +656,14 @@ class TrainingPanel:
         frames = list(self._frames)
         self._frames.clear()
         self._last_frame = frames[-1]
-        size = self.config.rows, self.config.columns
+        size = self._had.rows, self._had.columns
         return pack_frames(self._view, *size, frames, buffers)
 
     def _status(self) -> Message:
         asked = self._manager.get_status()
         timesteps = int(self._figures.get("timesteps") or 0)
         elapsed = float(self._figures.get("elapsed") or 0.0)
-        total = self.config.total_timesteps
+        total = self._had.total_timesteps
         state = self._state()
         remaining = None
         if timesteps and state not in TERMINAL:
@@ -671,7 +680,7 @@ class TrainingPanel:
             "episodes": self._history.episodes,
             "best_lines": self._history.best_lines,
             "best_eval": self._best_eval,
-            "target_lines": self.config.target_lines,
+            "target_lines": self._had.target_lines,
             "not_responding": _in_whole_seconds(asked["not_responding"]),
             "view": self._view,
             "speed": self._speed,
@@ -679,11 +688,11 @@ class TrainingPanel:
             "step_delay": step_delay(self._speed),
             "watch_cost": self._figures.get("watch_cost"),
             "evaluation_cost": self._figures.get("evaluation_cost"),
-            "evaluation_games": self.config.evaluation_games,
+            "evaluation_games": self._had.evaluation_games,
             "run_dir": self.run_dir,
             "best_path": self._best_path,
-            "rows": self.config.rows,
-            "columns": self.config.columns,
+            "rows": self._had.rows,
+            "columns": self._had.columns,
             "can_resume": self._can_resume,
             "more_timesteps": self._asked.total_timesteps,
             "resumed_at": list(self._resumed_at),
@@ -713,7 +722,7 @@ class TrainingPanel:
         if self._last_frame is not None:
             cells = list(self._last_frame["cells"])
             snapshot["frame"] = {**self._last_frame, "cells": cells}
-        self.widget.snapshot = snapshot
+        self.widget.show_snapshot(snapshot)
 
     def _ask(self, action: Any, otherwise: str) -> None:
         with self._lock:

@@ -104,6 +104,12 @@ class TrainingWidget(anywidget.AnyWidget):
                 # kernel cannot send at all. Neither may end the pump.
                 logger.exception("could not send an update to the browser")
 
+    def show_snapshot(self, snapshot: Message) -> None:
+        """Set the trait that is saved with the notebook."""
+        with self._sending:
+            if not self._is_kernel_ending():
+                self.snapshot = snapshot
+
     def _is_kernel_ending(self) -> bool:
         """Return whether the kernel's sending thread has ended.
 
