@@ -56,7 +56,19 @@ def test_the_default_is_valid_and_goes_through_json() -> None:
         ({"learning_rate_halving": 0}, "learning_rate_halving: 0 is refused"),
         ({"algorithm": "sac"}, "algorithm: 'sac' is refused; allowed: 'ppo'"),
         ({"max_pieces": 0}, "max_pieces: 0 is refused.* or None"),
-        ({"algorithm": "dqn", "buffer_size": 5}, "buffer_size: 5 is smaller"),
+        ({"algorithm": "dqn", "buffer_size": 5}, "buffer_size: 5 is smaller than n_e"),
+        (
+            {"algorithm": "dqn", "buffer_size": 500},
+            "buffer_size: 500 is smaller than batch_size = 1024; allowed: 1024 or more",
+        ),
+        (
+            {"algorithm": "dqn", "buffer_size": 10_000_000},
+            "buffer_size: 10,000,000 observations of 2,296 .* up to 1,870,630",
+        ),
+        (
+            {"n_envs": 16_384, "n_steps": 65_536},
+            "n_steps: 65,536 in 16,384 games, .* allowed: up to 228",
+        ),
         ({"n_envs": 1, "n_steps": 1, "batch_size": 1}, "n_steps: 1"),
         ({"evaluation": "maybe"}, "evaluation: 'maybe' is refused"),
         ({"target_lines": 0}, "target_lines: 0 is refused; allowed: .* above 0"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -169,8 +170,12 @@ def _lab(directory: str) -> int:
         raise FileNotFoundError(
             "JupyterLab is not installed: pip install 'tetris-widget[lab]'"
         )
+    command = [lab, str(notebook)]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        # In a container one is; JupyterLab would refuse.
+        command.append("--allow-root")
     try:
-        return subprocess.run([lab, str(notebook)], check=False).returncode
+        return subprocess.run(command, check=False).returncode
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 

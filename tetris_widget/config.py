@@ -63,6 +63,8 @@ REWARD_TERMS: dict[str, str] = {
     "bumpiness": "bumpiness that was added, likewise",
     "game_over": "1 when the game is over",
 }
+# Of a rollout's observations, or a replay buffer's.
+MAX_BUFFER_BYTES = 8 * 2**30
 DEFAULT_REWARD: Mapping[str, float] = {"lines": 1.0}
 MAX_WEIGHT = 1e9
 # What may be another when a run is resumed; all else made the run what it is.
@@ -347,12 +349,43 @@ class TrainingConfig(BaseModel):
                 f"{self.evaluation_max_pieces:,} pieces can show; allowed: up to "
                 f"{most:,.15g}, or a larger evaluation_max_pieces"
             )
-        if self.algorithm == "dqn" and self.buffer_size < self.n_envs:
+        if self.algorithm == "dqn":
+            for name in ("n_envs", "batch_size"):
+                if self.buffer_size < getattr(self, name):
+                    raise ValueError(
+                        f"buffer_size: {self.buffer_size} is smaller than {name} = "
+                        f"{getattr(self, name)}; allowed: {getattr(self, name)} or more"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _buffers_fit_into_memory(self) -> TrainingConfig:
+        """Refuse what can only end for lack of memory, before it has been tried."""
+        if self.env_id is not None:
+            return self  # what it shows is not known here
+        most = MAX_BUFFER_BYTES // self._observation_bytes
+        if self.algorithm == "dqn":
+            # It keeps what was seen before an action, and after it.
+            if self.buffer_size > most // 2:
+                raise ValueError(
+                    f"buffer_size: {self.buffer_size:,} observations of "
+                    f"{self._observation_bytes:,} bytes, twice, are more than "
+                    f"{MAX_BUFFER_BYTES:,} bytes; allowed: up to {most // 2:,}"
+                )
+        elif self.n_envs * self.n_steps > most:
             raise ValueError(
-                f"buffer_size: {self.buffer_size} is smaller than n_envs = "
-                f"{self.n_envs}; allowed: {self.n_envs} or more"
+                f"n_steps: {self.n_steps:,} in {self.n_envs:,} games, at "
+                f"{self._observation_bytes:,} bytes each, make a rollout of more than "
+                f"{MAX_BUFFER_BYTES:,} bytes; allowed: up to {most // self.n_envs:,}"
             )
         return self
+
+    @property
+    def _observation_bytes(self) -> int:
+        """About what one observation takes in a buffer."""
+        if self.observation == "afterstates":
+            return (4 * self.columns + 1) * 14 * 4
+        return self.rows * self.columns * (8 + 7 * (self.previews or 0))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain Python values of every field, fit for JSON."""

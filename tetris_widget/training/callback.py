@@ -233,7 +233,7 @@ class WebMetricsCallback(BaseCallback):
             return False
         if self.recorder is not None:
             self.recorder.add()
-        self._count_episodes()
+        self._add_rewards()
         if self.visual_mode and self.num_timesteps >= self._next_board:
             self._next_board = self.num_timesteps + self.board_update_freq
             self._send_board()
@@ -241,6 +241,7 @@ class WebMetricsCallback(BaseCallback):
         if self.num_timesteps >= self._next_update:
             self._next_update = self.num_timesteps + self.update_freq
             self._send_metrics()
+        self._end_episodes()
         return True
 
     def _on_training_end(self) -> None:
@@ -347,13 +348,15 @@ class WebMetricsCallback(BaseCallback):
 
     # Reports
 
-    def _count_episodes(self) -> None:
-        """Add this step's rewards; the end of an episode is read from `infos`."""
+    def _add_rewards(self) -> None:
         rewards = self.locals["rewards"]
         if self._original_rewards is not None:
             rewards = self._original_rewards()
         self._returns += rewards
         self._steps += 1
+
+    def _end_episodes(self) -> None:
+        """Count the episodes that end with this step; what they were is in `infos`."""
         dones = self.locals["dones"]
         if not np.count_nonzero(dones):  # the quickest that NumPy has
             return

@@ -578,7 +578,7 @@ def _learning_rate(config: TrainingConfig) -> float | DecayingRate:
 
 def _build_dqn(config: TrainingConfig, common: dict[str, Any]) -> DQN:
     common |= {
-        "batch_size": min(config.batch_size, config.buffer_size),
+        "batch_size": config.batch_size,
         "buffer_size": config.buffer_size,
         "learning_starts": min(1_000, config.buffer_size),
         "train_freq": 4,
