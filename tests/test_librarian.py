@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import psutil
 import pytest
 from stable_baselines3 import PPO
 
+from tests.test_library import forge
 from tests.training.runs import SMALL, new_run
 from tetris_widget.config import TrainingConfig
 from tetris_widget.librarian import Librarian
@@ -193,16 +195,89 @@ def test_a_killed_process_is_told_and_the_next_job_gets_another(
     library.save("a", run, "last")
     librarian.request({"do": "demo", "names": ["a"], "speed": 1.0})
     wait_for(lambda: told.of_type("frame"))
-    assert librarian._process is not None
-    librarian._process.kill()
+    assert librarian._stage is not None
+    librarian._stage.process.kill()
     told.wait_for_text("has ended")
     assert told.of_type("demo")[-1]["boards"] == []
     told.clear()
     librarian.request({"do": "demo", "names": ["a"], "speed": 1.0})
     wait_for(lambda: told.of_type("frame"))
-    pid = librarian._process.pid
+    pid = librarian._stage.process.pid
     librarian.close()
     wait_for(lambda: not psutil.pid_exists(pid))
+
+
+def test_a_job_that_cannot_be_understood_is_told_and_the_next_is_done(
+    librarian: Librarian, told: Told, library: ModelLibrary, run: RunDirectory
+) -> None:
+    library.save("a", run, "last")
+    librarian.request({"do": "rename", "name": "a"})
+    assert told.wait_for_text("KeyError: 'new_name'")["level"] == "error"
+    librarian.request({"do": "rename", "name": "a", "new_name": "b"})
+    told.wait_for_text("“a” is now “b”")
+
+
+def test_a_model_that_cannot_be_shown_ends_the_show(
+    librarian: Librarian,
+    told: Told,
+    library: ModelLibrary,
+    run: RunDirectory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tetris_widget.librarian.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("tetris_widget.librarian.IDLE_SECONDS", 0.2)
+    library.save("a", run, "last")
+    forge(library.file("a"), library.file("bad"), "policy.pth", b"none")
+    librarian.request({"do": "demo", "names": ["a"], "speed": 1.0})
+    wait_for(lambda: told.of_type("frame"))
+    assert librarian._stage is not None
+    pid = librarian._stage.process.pid
+    assert pid is not None
+    librarian.request({"do": "demo", "names": ["a", "bad"], "speed": 1.0})
+    assert told.wait_for_text("holds more than weights")["level"] == "error"
+    assert told.of_type("demo")[-1]["boards"] == []
+    count = len(told.of_type("frame"))
+    wait_for(lambda: not psutil.pid_exists(pid))
+    assert len(told.of_type("frame")) == count
+    librarian.request({"do": "demo", "names": ["a"], "speed": 1.0})
+    wait_for(lambda: told.of_type("demo")[-1]["boards"])
+    wait_for(lambda: len(told.of_type("frame")) > count)
+
+
+def test_what_a_killed_process_has_not_done_is_told_when_another_works_already(
+    librarian: Librarian,
+    told: Told,
+    library: ModelLibrary,
+    run: RunDirectory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heard = threading.Event()
+    read = Librarian._read
+
+    def read_late(self: Any, *arguments: Any) -> None:
+        heard.wait(60)
+        read(self, *arguments)
+
+    monkeypatch.setattr(Librarian, "_read", read_late)
+    job = {"do": "import", "file": "a.zip", "data": run.best_model_file.read_bytes()}
+    library.save("z", run, "last")
+    librarian.request({"do": "demo", "names": ["z"], "speed": 1.0})
+    librarian.request({**job, "name": "a"})
+    wait_for(lambda: list((library.path / "incoming").glob("*.zip")))
+    wait_for(lambda: librarian._stage is not None and librarian._stage.process.pid)
+    first = librarian._stage
+    assert first is not None
+    first.process.kill()
+    wait_for(lambda: not first.process.is_alive())
+    where = {"run_dir": str(run.path), "which": "last", "notes": ""}
+    librarian.request({"do": "save", "name": "b", **where})
+    wait_for(lambda: librarian._stage is not first)
+    heard.set()
+    told.wait_for_text("has ended; not saved: “a”")
+    told.wait_for_text("“b” is saved")
+    assert told.of_type("demo")[-1]["boards"] == []
+    assert list((library.path / "incoming").iterdir()) == []
+    assert library.names() == ["b", "z"]
 
 
 def test_a_process_with_nothing_to_do_ends_without_a_word(
@@ -217,8 +292,8 @@ def test_a_process_with_nothing_to_do_ends_without_a_word(
     monkeypatch.setattr("tetris_widget.librarian.IDLE_SECONDS", 0.2)
     librarian.request({"do": "demo", "names": ["a"], "speed": 1.0})
     wait_for(lambda: told.of_type("frame"))
-    assert librarian._process is not None
-    pid = librarian._process.pid
+    assert librarian._stage is not None
+    pid = librarian._stage.process.pid
     time.sleep(0.5)
     assert psutil.pid_exists(pid)
     librarian.request({"do": "end_demo"})

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import math
 import pickle
 import random
+import shutil
+import threading
+import unicodedata
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +24,7 @@ from stable_baselines3 import DQN, PPO
 from tests.training.runs import SMALL, new_run
 from tests.training.test_checkpoint import assert_equal_parameters
 from tetris_widget.config import ConfigError, TrainingConfig
+from tetris_widget.envs import TetrisVecEnv
 from tetris_widget.library import ModelFileError, ModelLibrary
 from tetris_widget.run_directory import RunDirectory
 
@@ -70,19 +78,35 @@ def test_a_loaded_model_plays(library: ModelLibrary, run: RunDirectory) -> None:
     model = library.load("mine")
     assert model.env is not None
     actions, _ = model.predict(model.env.reset(), deterministic=True)  # type: ignore[arg-type]
-    assert actions.shape == (1,)
+    assert actions.shape == (run.config().n_envs,)
+
+
+@pytest.mark.parametrize("is_new_env", [False, True])
+def test_a_loaded_model_learns_on(
+    is_new_env: bool, library: ModelLibrary, run: RunDirectory
+) -> None:
+    library.save("mine", run, "last")
+    model = library.load("mine")
+    before = model.num_timesteps
+    if is_new_env:
+        model.set_env(TetrisVecEnv(SMALL["n_envs"], rows=8, columns=5))
+    model.learn(64, reset_num_timesteps=False)
+    assert model.num_timesteps == before + 64
 
 
 def test_loading_draws_from_no_generator_of_the_notebooks(
     library: ModelLibrary, run: RunDirectory
 ) -> None:
     library.save("mine", run, "best")
-    random.seed(1)
-    np.random.seed(1)
-    before = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index,union-attr]
-    threads = torch.get_num_threads()
+
+    def places() -> tuple[Any, ...]:
+        numpy: Any = np.random.get_state()
+        torchs = torch.get_rng_state().tolist()
+        return random.getstate(), numpy[1].tolist(), numpy[2], torchs
+
+    before, threads = places(), torch.get_num_threads()
     library.load("mine")
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # type: ignore[index,union-attr]
+    assert places() == before
     assert torch.get_num_threads() == threads
 
 
@@ -142,6 +166,81 @@ def test_what_was_deleted_is_brought_back(
     for number in range(12):
         library.delete(library.save(f"m{number}", run, "best").stem)
     assert len(list((library.path / "deleted").iterdir())) == 10
+    library.restore("m2")
+    with pytest.raises(ValueError, match="no model 'm1' was deleted lately"):
+        library.restore("m1")
+
+
+def test_deleted_models_of_one_name_come_back_the_last_first(
+    library: ModelLibrary, run: RunDirectory
+) -> None:
+    kept = []
+    for notes in ("first", "second"):
+        kept.append(library.save("a", run, "best", notes).read_bytes())
+        library.delete("a")
+    assert library.restore("a").read_bytes() == kept[1]
+    library.rename("a", "b")
+    assert library.restore("a").read_bytes() == kept[0]
+
+
+@pytest.fixture(params=[True, False], ids=["hard links", "no hard links"])
+def hard_links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if not request.param:
+        monkeypatch.setattr("os.link", refuse)
+
+
+@pytest.mark.usefixtures("hard_links")
+def test_a_name_that_somebody_takes_meanwhile_is_not_overwritten(
+    library: ModelLibrary,
+    run: RunDirectory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent = library.export(library.save("a", run, "best").stem, tmp_path / "sent.zip")
+    library.delete(library.save("c", run, "best").stem)
+    original = ModelLibrary._free
+
+    def free_and_then_taken(self: ModelLibrary, name: str) -> Path:
+        path = original(self, name)
+        if self is library:
+            path.write_bytes(b"somebody's")
+        return path
+
+    monkeypatch.setattr(ModelLibrary, "_free", free_and_then_taken)
+    for name, call in {
+        "b": lambda: library._add("b", b"mine"),
+        "c": lambda: library.restore("c"),
+        "d": lambda: library.rename("a", "d"),
+    }.items():
+        with pytest.raises(ValueError, match=f"'{name}' is taken; allowed: a new one"):
+            call()
+        assert library.file(name).read_bytes() == b"somebody's"
+    assert library.file("a").read_bytes() == sent.read_bytes()
+    assert len(list((library.path / "deleted").iterdir())) == 1
+
+
+@pytest.mark.usefixtures("hard_links")
+def test_of_many_who_save_under_one_name_one_does(
+    library: ModelLibrary, run: RunDirectory
+) -> None:
+    barrier = threading.Barrier(4)
+
+    def save(number: int) -> str | None:
+        barrier.wait(30)
+        try:
+            library.save("a", run, "best", notes=str(number))
+        except ValueError as error:
+            assert "'a' is taken; allowed: a new one" in str(error)
+            return None
+        return str(number)
+
+    with ThreadPoolExecutor(4) as pool:
+        saved = [notes for notes in pool.map(save, range(4)) if notes is not None]
+    assert library.models()["notes"].tolist() == saved
+    assert [path.name for path in library.path.iterdir()] == ["a.zip"]
 
 
 def test_entries_are_read_again_only_when_they_change(
@@ -164,7 +263,10 @@ def test_a_model_that_nobody_evaluated_plays_for_its_figures(
     assert row["lower"] <= row["mean_lines"] <= row["upper"]
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", "x" * 300, ""])
+@pytest.mark.parametrize(
+    "name",
+    ["a/b", "a\\b", "/etc/a", "..", ".", ".a", "a.", "x" * 300, "模" * 300, "", " "],
+)
 def test_a_name_that_no_file_can_have_is_refused(
     name: str, library: ModelLibrary, run: RunDirectory
 ) -> None:
@@ -174,6 +276,32 @@ def test_a_name_that_no_file_can_have_is_refused(
             call(name)
     with pytest.raises(ValueError, match="is refused; allowed"):
         library.save(name, run, "best")
+    with pytest.raises(ValueError, match="is refused; allowed"):
+        library.import_model(library.file("a"), name)
+    assert library.names() == ["a"]
+    assert [path.name for path in library.path.iterdir()] == ["a.zip"]
+
+
+@pytest.mark.parametrize(
+    "name", ["模型 2", "Ωmega-1,5", "нейросеть", "نموذج", "é" * 50]
+)
+def test_a_name_may_be_of_any_alphabet(
+    name: str, library: ModelLibrary, run: RunDirectory
+) -> None:
+    library.save(unicodedata.normalize("NFD", name), run, "best")
+    assert library.names() == [name]
+    library.set_notes(name, name)
+    library.delete(name)
+    assert library.restore(name).stem == name
+
+
+def test_a_file_that_no_model_can_be_called_is_not_listed(
+    library: ModelLibrary, run: RunDirectory
+) -> None:
+    library.save("a", run, "best")
+    data = library.read("a")
+    for name in ("a:b", ".hidden", "\udcff"):
+        (library.path / f"{name}.zip").write_bytes(data)
     assert library.names() == ["a"]
 
 
@@ -218,10 +346,23 @@ class Trap:
         return (Path.touch, (self.path,))
 
 
+def no_such_thing() -> None:
+    raise LookupError("no such thing")
+
+
+class Raiser:
+    """Raises an error when it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return no_such_thing, ()
+
+
 def forge(source: Path, target: Path, name: str, data: bytes) -> None:
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         for member in old.namelist():
-            new.writestr(member, data if member == name else old.read(member))
+            if member != name:
+                new.writestr(member, old.read(member))
+        new.writestr(name, data)
 
 
 def test_code_that_comes_with_a_model_is_neither_run_nor_kept(
@@ -238,6 +379,107 @@ def test_code_that_comes_with_a_model_is_neither_run_nor_kept(
         library.import_model(forged, "dirty")
     assert library.names() == ["a", "clean"]
     assert not trap.exists()
+
+
+FORGED = [
+    {"mean_lines": "x", "lower": [1], "upper": {}, "best_lines": None},
+    {"mean_lines": math.nan, "lower": math.inf, "upper": True, "best_lines": -1},
+    {"mean_lines": 1e300, "timesteps": 10**400, "saved_at": 1e12},
+    {"timesteps": "many", "saved_at": "x", "notes": ["n"], "algorithm": 7},
+    {"name": "b" * 1_000_000, "notes": "n" * 1_000_000, "algorithm": "\ud800"},
+]
+
+
+@pytest.mark.parametrize("forged", FORGED)
+@pytest.mark.parametrize("how", ["imported", "trusted", "put there"])
+def test_what_a_file_says_of_itself_may_be_anything(
+    how: str,
+    forged: dict[str, Any],
+    library: ModelLibrary,
+    run: RunDirectory,
+    tmp_path: Path,
+) -> None:
+    source = ModelLibrary(tmp_path / "source").save("a", run, "best")
+    metadata = {**json.loads(zipfile.ZipFile(source).read("metadata.json")), **forged}
+    path = tmp_path / "forged.zip"
+    forge(source, path, "metadata.json", json.dumps(metadata).encode())
+    if how == "put there":
+        library.path.mkdir()
+        path.rename(library.file("b"))
+    else:
+        library.import_model(path, "b", trust=how == "trusted")
+    (entry,) = library.entries()
+    sent = json.dumps(entry, allow_nan=False, ensure_ascii=False).encode()
+    assert len(sent) < 20_000
+    assert entry["name"] == "b"
+    for name, value in entry.items():
+        if name in ("name", "algorithm", "notes"):
+            assert value is None or isinstance(value, str), name
+        else:
+            assert value is None or type(value) in (int, float), name
+    assert 0 <= (entry["saved_at"] or 0) < 253_402_300_800  # the year 9999
+    assert len(library.models()) == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"{}", b"[]", b"7", b"no json", b'{"model": {}, "reports": 7}', b"[" * 99_999],
+)
+def test_a_checkpoint_that_says_nothing_is_refused(
+    data: bytes, library: ModelLibrary, run: RunDirectory, tmp_path: Path
+) -> None:
+    copy = RunDirectory(shutil.copytree(run.path, tmp_path / "copy"))
+    forge(run.checkpoints()[0], copy.checkpoints()[0], "checkpoint.json", data)
+    with pytest.raises(ModelFileError, match=r"checkpoint\.json that cannot be read"):
+        library.save("a", copy, "latest")
+    assert library.names() == []
+
+
+def pth(value: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        None,
+        7,
+        [],
+        {},
+        {"net.scorer.layers.weight": torch.zeros(3)},
+        {1: torch.zeros(3)},
+    ],
+)
+@pytest.mark.parametrize(
+    "member", ["policy", "policy.optimizer", "nothing", "__class__"]
+)
+def test_weights_that_fit_no_model_are_refused(
+    member: str, weights: Any, library: ModelLibrary, run: RunDirectory, tmp_path: Path
+) -> None:
+    library.save("a", run, "best")
+    forge(library.file("a"), tmp_path / "forged.zip", f"{member}.pth", pth(weights))
+    with pytest.raises(ModelFileError, match=r"forged\.zip"):
+        library.import_model(tmp_path / "forged.zip", "b")
+    assert library.names() == ["a"]
+
+
+def test_a_file_that_would_fill_the_memory_is_refused(
+    library: ModelLibrary, run: RunDirectory, tmp_path: Path
+) -> None:
+    library.save("a", run, "best")
+    path = tmp_path / "bomb.zip"
+    shutil.copy(library.file("a"), path)
+    with (
+        zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("bomb.pth", "w") as member,
+    ):
+        for _ in range(600):
+            member.write(bytes(1_000_000))
+    with pytest.raises(ModelFileError, match="when unpacked; allowed: 500,000,000"):
+        library.import_model(path, "b")
+    assert library.names() == ["a"]
 
 
 def test_a_foreign_model_must_be_trusted(library: ModelLibrary, tmp_path: Path) -> None:
@@ -270,6 +512,23 @@ def test_a_model_of_another_environment_is_refused(
     with pytest.raises(ModelFileError, match="a library keeps models of our own game"):
         library.import_model(forged)
     assert library.names() == ["a"]
+
+
+def test_a_trusted_model_that_cannot_be_loaded_is_refused(
+    library: ModelLibrary, tmp_path: Path
+) -> None:
+    foreign = tmp_path / "foreign.zip"
+    PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, device="cpu").save(foreign)
+    path = tmp_path / "bad.zip"
+    for name, data in {
+        "data": b"{",
+        "policy.pth": pickle.dumps(Raiser()),
+        "policy.optimizer.pth": pth(7),
+    }.items():
+        forge(foreign, path, name, data)
+        with pytest.raises(ModelFileError, match="is no model that SB3 can load"):
+            library.import_model(path, trust=True)
+    assert library.names() == []
 
 
 @pytest.mark.parametrize("trust", [False, True])

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tetris_widget.config import ConfigError, TrainingConfig
 from tetris_widget.run_directory import (
     RunBusyError,
     RunDirectory,
+    atomic_file,
     check_name,
     to_jsonable,
     without_superseded,
@@ -400,3 +402,15 @@ def test_numpy_and_nan_become_json() -> None:
     assert json.dumps(to_jsonable(value)) == (
         '{"a": 1.5, "b": [2, null], "c": [true, null]}'
     )
+
+
+def test_two_threads_may_write_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with atomic_file(path) as file:
+        file.write(b"one")
+        other = threading.Thread(target=write_atomically, args=(path, "another"))
+        other.start()
+        other.join(10)
+        assert path.read_text() == "another"
+    assert path.read_text() == "one"
+    assert list(tmp_path.iterdir()) == [path]

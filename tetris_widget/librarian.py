@@ -13,9 +13,12 @@ import queue
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import Any
 
 from tetris_widget.library import ModelLibrary
@@ -29,6 +32,23 @@ CLOSE_SECONDS = 3.0
 # A process that has nothing to do for so long ends, for the memory that it takes.
 IDLE_SECONDS = 60.0
 MAX_IMPORT_BYTES = 200_000_000
+
+
+@dataclass
+class _Stage:
+    """The process, as the librarian knows it.
+
+    Attributes:
+        jobs: that it was sent and hasn't done yet, in order.
+        demo: the number of the last one that it was asked for.
+        is_dismissed: whether it was told to end.
+    """
+
+    process: SpawnProcess
+    connection: Connection
+    jobs: deque[Message] = field(default_factory=deque)
+    demo: int = 0
+    is_dismissed: bool = False
 
 
 class Librarian:
@@ -53,11 +73,11 @@ class Librarian:
         self._jobs: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._seen: Any = None
         self._lock = threading.Lock()
-        self._process: SpawnProcess | None = None
-        self._connection: Connection | None = None
+        self._stage: _Stage | None = None
+        # Demos are numbered, so that what is late of an earlier one is left out.
+        self._demos = 0
         self._is_playing = False
-        # Jobs that the process has not answered yet, and when it last had one.
-        self._open_jobs = 0
+        # When the process last had a job.
         self._used_at = 0.0
         self._thread = threading.Thread(
             target=self._work, name="librarian", daemon=True
@@ -78,18 +98,18 @@ class Librarian:
 
     def _work(self) -> None:
         while True:
-            self._look()
             try:
+                self._look()
                 job = self._jobs.get(timeout=LOOK_SECONDS)
+                if job is None:
+                    return
+                self._do(job)
             except queue.Empty:
                 self._end_idle_process()
-                continue
-            if job is None:
-                return
-            try:
-                self._do(job)
             except (ValueError, OSError) as error:
                 self._tell("error", str(error).replace("pass trust=True", _TRUST))
+            except Exception as error:  # nobody else would hear of it
+                self._tell("error", f"{type(error).__name__}: {error}")
 
     def _look(self) -> None:
         """Tell of the list whenever the directory has changed."""
@@ -145,18 +165,30 @@ class Librarian:
     def _demo(self, job: Message) -> None:
         for name in job["names"]:
             self._library.config(name)  # says what is wrong at once
-        self._is_playing = True
+        with self._lock:
+            self._demos += 1
+            self._is_playing = True
         self._tell("info", f"loading {_and(job['names'])}…")
-        self._send(job)
+        try:
+            self._send({**job, "demo": self._demos})
+        except BaseException:
+            self._end_show(self._demos)
+            raise
 
     def _speed(self, job: Message) -> None:
-        if self._is_playing:
-            self._send(job)
+        self._send_to_show(job)
 
     def _end_demo(self, job: Message) -> None:
-        if self._is_playing:
-            self._is_playing = False
-            self._send(job)
+        self._send_to_show(job)
+        self._end_show(self._demos)
+
+    def _end_show(self, demo: int) -> None:
+        """Say that this demo has ended, if it is the one on show."""
+        with self._lock:
+            is_shown = self._is_playing and demo == self._demos
+            if is_shown:
+                self._is_playing = False
+        if is_shown:
             self._on_message({"type": "demo", "boards": []})
 
     def _tell(self, level: str, text: str, undo: str | None = None) -> None:
@@ -168,75 +200,104 @@ class Librarian:
 
     def _send(self, job: Message) -> None:
         with self._lock:
-            if self._process is None or not self._process.is_alive():
-                self._spawn()
-            assert self._connection is not None
-            self._open_jobs += job["do"] in ("save", "import", "demo")
-            self._used_at = time.monotonic()
-            self._connection.send(job)
+            if self._stage is None or not self._stage.process.is_alive():
+                self._stage = self._spawn()
+            if job["do"] == "demo":
+                self._stage.demo = job["demo"]
+            self._send_on(self._stage, job)
+
+    def _send_to_show(self, job: Message) -> None:
+        """Send a job about the games on show, which have ended if the process has."""
+        with self._lock:
+            if self._is_playing and self._stage is not None:
+                self._send_on(self._stage, job)
+
+    def _send_on(self, stage: _Stage, job: Message) -> None:
+        stage.jobs.append(job)
+        self._used_at = time.monotonic()
+        with contextlib.suppress(OSError):  # it dies; its reader says what is not done
+            stage.connection.send(job)
 
     def _end_idle_process(self) -> None:
         with self._lock:
-            is_idle = not self._open_jobs and not self._is_playing
-            is_idle &= time.monotonic() - self._used_at > IDLE_SECONDS
+            is_busy = self._is_playing or (self._stage and self._stage.jobs)
+            is_idle = not is_busy and time.monotonic() - self._used_at > IDLE_SECONDS
         if is_idle:
             self._end_process()
 
     def _end_process(self) -> None:
         with self._lock:
-            process, connection = self._process, self._connection
-            self._process = self._connection = None
-        if process is None or connection is None:
-            return
+            ended, self._stage = self._stage, None
+            if ended is None:
+                return
+            ended.is_dismissed = True
         with contextlib.suppress(OSError):  # it has ended already
-            connection.send({"do": "close"})
-        process.join(CLOSE_SECONDS)
-        if process.is_alive():
-            process.kill()
-            process.join(CLOSE_SECONDS)  # or it stays as a zombie
+            ended.connection.send({"do": "close"})
+        ended.process.join(CLOSE_SECONDS)
+        if ended.process.is_alive():
+            ended.process.kill()
+            ended.process.join(CLOSE_SECONDS)  # or it stays as a zombie
 
-    def _spawn(self) -> None:
+    def _spawn(self) -> _Stage:
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
-        self._connection = here
-        self._process = context.Process(
+        process = context.Process(
             target=_serve,
             args=(there, str(self._library.path)),
             name="tetris-widget-library",
             daemon=True,
         )
-        self._process.start()
-        self._open_jobs = 0
+        process.start()
         there.close()
+        spawned = _Stage(process, here)
         threading.Thread(
-            target=self._read, args=(here,), name="library-reader", daemon=True
+            target=self._read, args=(spawned,), name="library-reader", daemon=True
         ).start()
+        return spawned
 
-    def _read(self, connection: Connection) -> None:
-        """Pass on what the process says, until it ends."""
+    def _read(self, stage: _Stage) -> None:
+        """Pass on what a process says, until it ends."""
         while True:
             try:
-                message = connection.recv()
+                message = stage.connection.recv()
             except (EOFError, OSError):
                 break
+            self._take_in(stage, message)
+        self._mourn(stage)
+
+    def _take_in(self, stage: _Stage, message: Message) -> None:
+        kind = message["type"]
+        if kind == "done":
             with self._lock:
-                is_answer = message["type"] in ("told", "demo")
-                self._open_jobs = max(0, self._open_jobs - is_answer)
+                stage.jobs.popleft()
                 self._used_at = time.monotonic()
-            if message["type"] == "told":
-                self._tell(message["level"], message["text"])
-            elif self._is_playing:
-                self._on_message(message)
-                if message["type"] == "demo":
-                    self._tell("info", _playing(message["boards"]))
+        elif kind == "told":
+            self._tell(message["level"], message["text"])
+        elif kind == "demo_failed":
+            self._end_show(message["demo"])
+        elif self._is_playing and message.pop("demo") == self._demos:
+            self._on_message(message)
+            if kind == "demo":
+                self._tell("info", _playing(message["boards"]))
+
+    def _mourn(self, stage: _Stage) -> None:
+        """Say what a process that has ended leaves undone."""
         with self._lock:
-            has_died = connection is self._connection
-            if has_died:
-                self._process = self._connection = None
-        if has_died:
-            self._is_playing = False
-            self._on_message({"type": "demo", "boards": []})
-            self._tell("error", "the process that loads and shows models has ended")
+            if self._stage is stage:
+                self._stage = None
+            undone = list(stage.jobs)
+        for job in undone:
+            if job["do"] == "import":
+                with contextlib.suppress(OSError):  # a copy that nobody needs
+                    Path(job["path"]).unlink(missing_ok=True)
+        if stage.is_dismissed:
+            return
+        self._end_show(stage.demo)
+        text = "the process that loads and shows models has ended"
+        names = [job["name"] for job in undone if job["do"] in ("save", "import")]
+        if names:
+            text += f"; not saved: {_and(names)}"
+        self._tell("error", text)
 
 
 _TRUST = "load it by panel.library.load(name, trust=True) in Python"

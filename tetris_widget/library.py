@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import secrets
 import time
 import zipfile
 from collections.abc import Mapping
@@ -23,6 +25,7 @@ from tetris_widget.run_directory import (
     RunDirectory,
     check_name,
     read_metadata,
+    sync_file,
     to_json,
     write_atomically,
 )
@@ -45,12 +48,18 @@ COLUMNS = (
 NUMBERS = ("mean_lines", "lower", "upper", "best_lines", "timesteps", "saved_at")
 CHECKPOINT_NAME = "checkpoint.json"
 MAX_NOTES = 10_000
+# What a file says of itself may be anything. JavaScript's whole numbers are exact up
+# to here, and pandas' times end a few years later.
+MAX_NUMBER = 1e15
+MAX_TIME = 9_000_000_000
+# Of a file to be imported, unpacked: a small file can be made to fill any memory.
+MAX_UNPACKED_BYTES = 500_000_000
 # Deleted models that can still be brought back.
 KEPT_DELETED = 10
+# No name has it: what comes after it is when a model was deleted.
+DELETED_MARK = "~"
 # A model that nobody has evaluated plays an evaluation's games, for so long.
 EVALUATION_SECONDS = 10.0
-# A replay buffer of this size holds the model that is made anew: it is never filled.
-SMALL_BUFFER = 1_000
 
 
 class ModelFileError(ValueError):
@@ -70,8 +79,9 @@ class ModelLibrary:
         self._read: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
 
     def names(self) -> list[str]:
-        """Return the models' names, sorted."""
-        return sorted(file.stem for file in self.path.glob("*.zip"))
+        """Return the models' names, sorted; a file that none can have is left out."""
+        found = (file.stem for file in self.path.glob("*.zip"))
+        return sorted(name for name in found if _is_name(name))
 
     def models(self) -> pd.DataFrame:
         """Return what is known of every model.
@@ -136,7 +146,7 @@ class ModelLibrary:
         Raises:
             ValueError: there is no such model; the new name is taken, or none.
         """
-        return self._need(name).rename(self._free(new_name))
+        return self._put(self._need(name), new_name)
 
     def delete(self, name: str) -> None:
         """Delete a model; the last ten can be restored.
@@ -146,25 +156,21 @@ class ModelLibrary:
         """
         path = self._need(name)
         self._deleted.mkdir(exist_ok=True)
-        path.replace(self._deleted / path.name)
-        (self._deleted / path.name).touch()
-        by_time = sorted(
-            self._deleted.glob("*.zip"), key=lambda one: one.stat().st_mtime
-        )
-        for old in by_time[:-KEPT_DELETED]:
+        mark = f"{DELETED_MARK}{time.time_ns()}"
+        path.rename(self._deleted / f"{path.stem}{mark}{path.suffix}")
+        for old in self._deleted_files("*")[KEPT_DELETED:]:
             old.unlink(missing_ok=True)
 
     def restore(self, name: str) -> Path:
-        """Bring back a model that was deleted; return its file.
+        """Bring back a model that was deleted, the last of its name; return its file.
 
         Raises:
             ValueError: none of this name was deleted lately, or the name is taken.
         """
-        path = self._free(name)
-        deleted = self._deleted / path.name
-        if not deleted.exists():
+        deleted = self._deleted_files(self._free(name).stem)
+        if not deleted:
             raise ValueError(f"name: no model {name!r} was deleted lately")
-        return deleted.rename(path)
+        return self._put(deleted[0], name)
 
     def set_notes(self, name: str, notes: str) -> None:
         """Replace a model's notes.
@@ -197,7 +203,7 @@ class ModelLibrary:
         return _config_in(read_metadata(path) or {}, path)
 
     def load(self, name: str, trust: bool = False) -> BaseAlgorithm:
-        """Load a model, unpickling nothing unless it is trusted.
+        """Load a model, with its environments, unpickling nothing unless it is trusted.
 
         Args:
             name: of the model.
@@ -211,7 +217,7 @@ class ModelLibrary:
         path = self._need(name)
         if trust:
             return _load_trusted(path)
-        return _made_anew(path)
+        return _made_anew(path, self.config(name))
 
     def export(self, name: str, target: str | Path) -> Path:
         """Copy a model to a file (or into a directory) that plain SB3 can load.
@@ -223,9 +229,12 @@ class ModelLibrary:
         source, path = self._need(name), Path(target).expanduser()
         if path.is_dir():
             path = path / source.name
-        if path.exists():
-            raise FileExistsError(f"{path} is there already; nothing is overwritten")
-        write_atomically(path, source.read_bytes())
+        try:
+            _write_new(path, source.read_bytes())
+        except FileExistsError:
+            raise FileExistsError(
+                f"{path} is there already; nothing is overwritten"
+            ) from None
         return path
 
     def read(self, name: str) -> bytes:
@@ -264,26 +273,26 @@ class ModelLibrary:
         """
         path = Path(source).expanduser()
         name = path.stem if name is None else name
+        self._free(name)
         if trust:
             _load_trusted(path)
-            target = self._free(name)
-            write_atomically(target, path.read_bytes())
-            return target
+            return self._add(name, path.read_bytes())
+        _check_size(path)
         metadata = read_metadata(path) or {}
-        return self._keep(
-            name, path, _config_in(metadata, path), str(metadata.get("notes", ""))
-        )
+        notes = _fit(metadata).get("notes", "")
+        return self._keep(name, path, _config_in(metadata, path), notes)
 
     def _keep(
         self, name: str, source: Path, config: TrainingConfig, notes: str
     ) -> Path:
         """Save the model in `source`, made anew."""
-        target = self._free(name)
+        self._free(name)  # or the work is for nothing
         notes = _check_notes(notes)
         from tetris_widget.training.best import model_zip
 
         model = _made_anew(source, config)
         facts = _facts(source)
+        model.num_timesteps = int(facts.get("timesteps", 0))
         if "mean_lines" not in facts:
             facts = {**_evaluate(model, config), **facts}
         metadata = {
@@ -292,12 +301,37 @@ class ModelLibrary:
             "config": config.to_dict(),
             "notes": notes,
         }
-        write_atomically(target, model_zip(model, metadata))
-        return target
+        return self._add(name, model_zip(model, metadata))
+
+    def _add(self, name: str, data: bytes) -> Path:
+        """Write a new model's file; somebody may have taken the name meanwhile."""
+        path = self._free(name)
+        try:
+            _write_new(path, data)
+        except FileExistsError:
+            raise _taken(name) from None
+        return path
+
+    def _put(self, source: Path, name: str) -> Path:
+        """Let a file be the model of this name; return where it is now."""
+        path = self._free(name)
+        try:
+            _move(source, path)
+        except FileExistsError:
+            raise _taken(name) from None
+        return path
 
     @property
     def _deleted(self) -> Path:
         return self.path / "deleted"
+
+    def _deleted_files(self, name: str) -> list[Path]:
+        """Return the deleted models of a name, `*`: of any; the last deleted first."""
+        return sorted(
+            self._deleted.glob(f"{name}{DELETED_MARK}*.zip"),
+            key=lambda path: path.stem.rpartition(DELETED_MARK)[2],
+            reverse=True,
+        )
 
     def _facts(self, name: str) -> dict[str, Any] | None:
         """Return what is listed of a model; None if somebody has just deleted it."""
@@ -309,8 +343,7 @@ class ModelLibrary:
         stamp = (stat.st_mtime_ns, stat.st_size)
         if name not in self._read or self._read[name][0] != stamp:
             found = read_metadata(path) or {"notes": "cannot be read"}
-            facts = {key: value for key, value in found.items() if key in COLUMNS}
-            self._read[name] = stamp, facts
+            self._read[name] = stamp, _fit(found)
         return self._read[name][1]
 
     def _need(self, name: str) -> Path:
@@ -323,8 +356,55 @@ class ModelLibrary:
     def _free(self, name: str) -> Path:
         path = self.file(name)
         if path.exists():
-            raise ValueError(f"name: {name!r} is taken; allowed: a new one")
+            raise _taken(name)
         return path
+
+
+def _is_name(name: str) -> bool:
+    try:
+        return check_name(name) == name
+    except ValueError:
+        return False
+
+
+def _taken(name: str) -> ValueError:
+    return ValueError(f"name: {name!r} is taken; allowed: a new one")
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    """Write a file that isn't there yet; a reader finds the whole of it, or none.
+
+    Raises:
+        FileExistsError: it is there; nothing is overwritten.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        write_atomically(temporary, data)
+        _move(temporary, path)
+        sync_file(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename a file, but never over another one, as `Path.rename` does.
+
+    Raises:
+        FileExistsError: there is one; nothing is overwritten.
+    """
+    try:
+        os.link(source, target)
+    except (FileExistsError, FileNotFoundError):
+        raise
+    except OSError:  # a file system that has no hard links
+        target.touch(exist_ok=False)
+        try:
+            source.replace(target)
+        except BaseException:
+            target.unlink()
+            raise
+    else:
+        source.unlink(missing_ok=True)
 
 
 def _model_file(run: RunDirectory, which: str) -> Path:
@@ -379,18 +459,56 @@ def _of_our_game(config: TrainingConfig, path: Path) -> TrainingConfig:
     return config
 
 
+def _check_size(path: Path) -> None:
+    """Refuse what would fill the memory when it is unpacked."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+    except (OSError, ValueError, *DAMAGED_ZIP):
+        return  # what reads it says what is wrong
+    if size > MAX_UNPACKED_BYTES:
+        raise ModelFileError(
+            f"{path}: {size:,} bytes when unpacked; allowed: {MAX_UNPACKED_BYTES:,}"
+        )
+
+
 def _facts(path: Path) -> dict[str, Any]:
-    """Return what a model's file says of the model, as far as it is listed."""
+    """Return the numbers that a model's file says of the model."""
     facts = read_metadata(path) or {}
     if "max_lines" in facts:
         facts["best_lines"] = facts["max_lines"]
-    with zipfile.ZipFile(path) as archive:
-        if CHECKPOINT_NAME in archive.namelist():
-            values = json.loads(archive.read(CHECKPOINT_NAME))
-            facts["timesteps"] = values["model"]["num_timesteps"]
-            facts["best_lines"] = values["reports"]["best_lines"]
-    facts.setdefault("saved_at", time.time())
-    return {name: facts[name] for name in NUMBERS if name in facts}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if CHECKPOINT_NAME in archive.namelist():
+                values = json.loads(archive.read(CHECKPOINT_NAME))
+                facts["timesteps"] = values["model"]["num_timesteps"]
+                facts["best_lines"] = values["reports"]["best_lines"]
+    except (ValueError, KeyError, TypeError, *DAMAGED_ZIP) as error:
+        raise ModelFileError(
+            f"{path} has a {CHECKPOINT_NAME} that cannot be read"
+        ) from error
+    numbers = {name: value for name, value in _fit(facts).items() if name in NUMBERS}
+    return {"saved_at": time.time(), **numbers}
+
+
+def _fit(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a file says of itself in `COLUMNS`, without what cannot be shown."""
+    facts = {}
+    for name in COLUMNS:
+        value = found.get(name)
+        if name in NUMBERS:
+            if _is_number(value, MAX_TIME if name == "saved_at" else MAX_NUMBER):
+                facts[name] = value
+        elif isinstance(value, str):
+            # JSON can hold halves of characters, which nothing can send.
+            facts[name] = value[:MAX_NOTES].encode("utf-8", "replace").decode()
+    return facts
+
+
+def _is_number(value: Any, most: float) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # NaN fails this comparison, too.
+    return is_number and 0 <= value <= most
 
 
 def _evaluate(model: BaseAlgorithm, config: TrainingConfig) -> dict[str, Any]:
@@ -410,75 +528,36 @@ def _evaluate(model: BaseAlgorithm, config: TrainingConfig) -> dict[str, Any]:
     }
 
 
-def _made_anew(path: Path, config: TrainingConfig | None = None) -> BaseAlgorithm:
+def _made_anew(path: Path, config: TrainingConfig) -> BaseAlgorithm:
     """Return a new model with the weights in `path`; unpickle nothing."""
-    from tetris_widget.training.best import take_parameters
+    from tetris_widget.training.policies import load_model
 
-    config = config or _config_in(read_metadata(path) or {}, path)
-    model = _blank(config)
     try:
-        take_parameters(model, path)
+        return load_model(path, config)
     except ValueError as error:
         raise ModelFileError(str(error)) from error
-    model.num_timesteps = int(_facts(path).get("timesteps", 0))
-    return model
-
-
-def _blank(config: TrainingConfig) -> BaseAlgorithm:
-    """Return an untrained model that takes little memory, and no generator's place."""
-    import torch
-
-    from tetris_widget.envs import TetrisVecEnv
-    from tetris_widget.training.policies import build_model
-
-    small = config.replace(
-        n_envs=1,
-        n_steps=2,
-        batch_size=2,
-        buffer_size=min(config.buffer_size, SMALL_BUFFER),
-        seed=None,
-        torch_threads=torch.get_num_threads(),
-    )
-    env = TetrisVecEnv(
-        1,
-        rows=config.rows,
-        columns=config.columns,
-        randomizer=config.randomizer,
-        action=config.action,
-        previews=config.previews,
-        hold=config.hold,
-        observation=config.observation,
-        max_pieces=config.max_pieces,
-    )
-    model = build_model(small, env)
-    # What plain SB3 goes on with when it loads the file.
-    model.n_envs, model.seed = config.n_envs, config.seed
-    values = {"n_steps": config.n_steps, "batch_size": config.batch_size}
-    if config.algorithm == "dqn":
-        size = config.buffer_size
-        values = {"buffer_size": size, "batch_size": min(config.batch_size, size)}
-    for name, value in values.items():
-        if hasattr(model, name):
-            setattr(model, name, value)
-    return model
 
 
 def _load_trusted(path: Path) -> BaseAlgorithm:
     """Load a model as SB3 does: this runs code from the file."""
+    try:
+        return _unpickled(path)
+    except Exception as error:  # it may be anybody's code
+        raise ModelFileError(
+            f"{path} is no model that SB3 can load: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _unpickled(path: Path) -> BaseAlgorithm:
     from sb3_contrib import MaskablePPO
     from stable_baselines3 import A2C, DQN, PPO
     from stable_baselines3.common.save_util import load_from_zip_file
 
     from tetris_widget.training.policies import AfterstateDQN, AfterstateQPolicy
 
-    try:
-        data, _, _ = load_from_zip_file(path, device="cpu")
-    except (OSError, ValueError, EOFError, *DAMAGED_ZIP) as error:
-        raise ModelFileError(
-            f"{path} is no model that SB3 can load: {error}"
-        ) from error
+    data, _, _ = load_from_zip_file(path, device="cpu")
     if not isinstance(data, dict) or "policy_class" not in data:
-        raise ModelFileError(f"{path} is no model that SB3 can load")
+        raise ModelFileError("it names no policy")
     policy: Any = data["policy_class"]
     kind: Any = A2C
     if "exploration_rate" in data:

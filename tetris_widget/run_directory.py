@@ -17,6 +17,7 @@ import os
 import platform
 import secrets
 import shutil
+import threading
 import time
 import unicodedata
 import warnings
@@ -608,7 +609,8 @@ def atomic_file(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
         OSError: it cannot be written; the old file is unharmed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
+    # Threads have numbers that processes have not, and the other way round.
+    temporary = path.with_name(f"{path.name}.tmp.{threading.get_native_id()}")
     try:
         with temporary.open("w+b") as file:
             yield file

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ class Stage:
         self._connection = connection
         self._library = library
         self._boards: list[Board] = []
+        self._demo = 0
         self._period = 1.0
         self._due = 0.0
 
@@ -78,21 +79,23 @@ class Stage:
         while True:
             try:
                 if not self._connection.poll(self._patience()):
-                    self._play()
+                    self._attempt(self._play)
                     continue
                 job = self._connection.recv()
                 if job["do"] == "close":
                     return
-                self._do(job)
+                self._attempt(getattr(self, f"_on_{job['do']}"), job)
+                self._connection.send({"type": "done"})
             except (EOFError, BrokenPipeError, ConnectionResetError):
                 return
 
     def _patience(self) -> float | None:
         return max(0.0, self._due - time.monotonic()) if self._boards else None
 
-    def _do(self, job: Message) -> None:
+    def _attempt(self, action: Callable[..., None], *arguments: Any) -> None:
+        """Do something, and say why if it fails."""
         try:
-            getattr(self, f"_on_{job['do']}")(job)
+            action(*arguments)
         except (ValueError, OSError) as error:
             self._tell("error", str(error))
         except Exception as error:  # nobody else would hear of it
@@ -117,18 +120,22 @@ class Stage:
         self._tell(level, text)
 
     def _on_demo(self, job: Mapping[str, Any]) -> None:
-        self._boards = []
+        self._demo, self._boards = job["demo"], []
         boards: list[Board] = []
-        for name in job["names"]:
-            pieces = boards[0].config.randomizer if boards else None
-            boards.append(Board(self._library, name, pieces))
+        try:
+            for name in job["names"]:
+                pieces = boards[0].config.randomizer if boards else None
+                boards.append(Board(self._library, name, pieces))
+        except BaseException:
+            self._fail_demo()
+            raise
         self._boards = boards
         self._on_speed(job)
         shown = [
             {"name": b.name, "rows": b.config.rows, "columns": b.config.columns}
             for b in boards
         ]
-        self._connection.send({"type": "demo", "boards": shown})
+        self._show({"type": "demo", "boards": shown})
 
     def _on_speed(self, job: Mapping[str, Any]) -> None:
         self._period = 1.0 / moves_per_second(check_speed(job["speed"]))
@@ -140,9 +147,20 @@ class Stage:
     def _play(self) -> None:
         now = time.monotonic()
         self._due = max(self._due + self._period, now)
-        for number, board in enumerate(self._boards):
-            frame = board.move()
-            self._connection.send({"type": "frame", "board": number, "frame": frame})
+        try:
+            frames = [board.move() for board in self._boards]
+        except BaseException:
+            self._fail_demo()
+            raise
+        for number, frame in enumerate(frames):
+            self._show({"type": "frame", "board": number, "frame": frame})
+
+    def _fail_demo(self) -> None:
+        self._boards = []
+        self._show({"type": "demo_failed"})
+
+    def _show(self, message: Message) -> None:
+        self._connection.send({**message, "demo": self._demo})
 
     def _tell(self, level: str, text: str) -> None:
         self._connection.send({"type": "told", "level": level, "text": text})

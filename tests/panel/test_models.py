@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
+import pickle
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -11,8 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stable_baselines3 import PPO
 
 from tests.panel.test_attach import SMALL
+from tests.test_library import forge
+from tests.training import runs
+from tests.training.test_checkpoint import assert_equal_parameters
 from tetris_widget import TrainingConfig, TrainingPanel
 from tetris_widget.panel.panel import NoModelError
 from tetris_widget.panel.shelf import Shelf
@@ -22,6 +29,7 @@ from tetris_widget.panel.widget import (
     TrainingWidget,
     parse,
 )
+from tetris_widget.run_directory import RunDirectory
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -272,6 +280,74 @@ def test_silence_is_told_with_its_phase_and_is_no_death(panel: TrainingPanel) ->
     finally:
         os.kill(pid, signal.SIGCONT)
     wait_for(lambda: panel._status()["not_responding"] is None)
+
+
+def info(**fields: Any) -> dict[str, Any]:
+    return {"type": "info", "timesteps": 1, "elapsed": 1.0, **fields}
+
+
+def test_answers_of_long_ago_are_not_given_again(
+    panels: ExitStack, config: TrainingConfig, tmp_path: Path
+) -> None:
+    run = RunDirectory.create(config)
+    entry = info(kind="model", text="could not save the model of now", is_saved=False)
+    run.journal_file.write_text(json.dumps(entry) + "\n")
+    panel = panels.enter_context(TrainingPanel.attach(run.path, tmp_path / "models"))
+    assert panel._shelf.shown()["told"] is None
+
+
+def test_marks_are_the_same_live_and_attached(
+    panels: ExitStack, panel: TrainingPanel, config: TrainingConfig, tmp_path: Path
+) -> None:
+    run = RunDirectory.create(config)
+    resumes = [
+        {"type": "resume", "timesteps": at, "elapsed": 1.0, "checkpoint": f"{at}.zip"}
+        for at in (300, 500, 900, 500)
+    ]
+    run.journal_file.write_text("".join(json.dumps(one) + "\n" for one in resumes))
+    for one in resumes:
+        panel._on_message({**one, "episode": 0})
+    assert panel._status()["resumed_at"] == [300, 500, 500]
+    other = panels.enter_context(TrainingPanel.attach(run.path, tmp_path / "other"))
+    assert other._status()["resumed_at"] == [300, 500, 500]
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_the_best_model_is_the_runs_own_and_brings_no_code(
+    panels: ExitStack, tmp_path: Path
+) -> None:
+    options = {**runs.SMALL, "total_timesteps": 1_000, "run_dir": str(tmp_path)}
+    session = runs.new_run(TrainingConfig(**options))
+    session.train()
+    run = session.run
+    expected = PPO.load(run.best_model_file, device="cpu")
+    code = pickle.dumps(Trap(tmp_path / "sprung"), protocol=2)
+    encoded = base64.b64encode(code).decode()
+    data = json.dumps({"policy_class": {":type:": "x", ":serialized:": encoded}})
+    original = run.best_model_file.rename(tmp_path / "model.zip")
+    forge(original, run.best_model_file, "data", data.encode())
+
+    panel = panels.enter_context(TrainingPanel.attach(run.path, tmp_path / "models"))
+    panel.config = TrainingConfig.preset("classic", rows=12)
+    model = panel.best_model()
+    assert isinstance(model, PPO)
+    assert model.num_timesteps == expected.num_timesteps
+    assert_equal_parameters(model.get_parameters(), expected.get_parameters())
+    assert not (tmp_path / "sprung").exists()
+
+    forge(original, run.best_model_file, "policy.pth", code)
+    with pytest.raises(ValueError, match="holds more than weights"):
+        panel.best_model()
+    assert not (tmp_path / "sprung").exists()
 
 
 def test_the_list_is_sent_however_early_it_is_read(

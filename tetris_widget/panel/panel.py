@@ -169,7 +169,9 @@ class TrainingPanel:
             self._figures["timesteps"] = entry["timesteps"]
             self._figures["elapsed"] = entry["elapsed"]
         if kind == "info":
-            self._on_info(entry)
+            # Whoever asked for the model of a moment was answered then.
+            if entry["kind"] != "model":
+                self._on_info(entry)
         elif kind == "error":
             self._note_error(entry)
         elif kind == "resume":
@@ -449,17 +451,26 @@ class TrainingPanel:
         return plot_run(self.episodes, self.evaluations)
 
     def best_model(self) -> BaseAlgorithm:
-        """Load the model that played the best game so far.
+        """Load the model that played the best game of the run so far.
+
+        No code that came with the run is run: the model is made anew from the run's
+        configuration and takes the weights. But one of another environment (`env_id`)
+        is loaded by SB3, which runs whatever its file holds; call this only for such a
+        run if you trust its maker.
 
         Raises:
-            NoModelError: no game of this run has cleared a line yet.
+            NoModelError: there is no run yet, or no game of it has cleared a line.
+            ConfigError: the run's configuration cannot be read.
+            ValueError: the file is damaged, or holds more than weights.
         """
-        path = self._need_run().best_model_file
+        run = self._need_run()
+        path = run.best_model_file
         if not path.exists():
             raise NoModelError(f"{path}: no game of this run has cleared a line yet")
         from tetris_widget.training.policies import load_model
 
-        return load_model(path, self.config)
+        # Not `self.config`, which may be the next run's already.
+        return load_model(path, run.config())
 
     # Waiting
 
@@ -549,7 +560,9 @@ class TrainingPanel:
 
     def _on_resume(self, message: Message) -> None:
         timesteps = message["timesteps"]
-        self._resumed_at.append(timesteps)
+        # What came after the checkpoint is taken back, the marks in it, too.
+        kept = [mark for mark in self._resumed_at if mark <= timesteps]
+        self._resumed_at = [*kept, timesteps]
         self._figures |= {"timesteps": timesteps, "elapsed": message["elapsed"]}
         text = f"resumed at {timesteps:,} timesteps, from {message['checkpoint']}"
         self._history.note("info", text, message["elapsed"])

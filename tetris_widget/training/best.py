@@ -110,7 +110,10 @@ def take_parameters(model: BaseAlgorithm, path: Path) -> None:
                 raise ValueError(f"{bad} has changed")
             parameters = read_parameters(archive)
         model.set_parameters(parameters, exact_match=True, device="cpu")
-    except (OSError, ValueError, KeyError, TypeError, EOFError, *DAMAGED_ZIP) as error:
+    except (
+        *(OSError, ValueError, LookupError, TypeError, AttributeError, EOFError),
+        *DAMAGED_ZIP,
+    ) as error:
         raise ValueError(f"{path} is damaged, or no model: {error}") from error
 
 

@@ -27,7 +27,10 @@ from torch import nn
 from torch.nn import functional
 
 from tetris_widget.config import TrainingConfig
+from tetris_widget.envs import TetrisVecEnv
+from tetris_widget.run_directory import read_metadata
 from tetris_widget.training import linear, network, patterns
+from tetris_widget.training.best import take_parameters
 from tetris_widget.training.foreign import policy_for
 from tetris_widget.training.optimizer import Adam, DecayingRate
 from tetris_widget.training.rollouts import SteadyRolloutBuffer
@@ -470,13 +473,17 @@ class BoardExtractor(BaseFeaturesExtractor):
 def build_model(config: TrainingConfig, env: VecEnv) -> BaseAlgorithm:
     """Return the untrained model that a configuration describes."""
     torch.set_num_threads(config.torch_threads)
-    model = _build(config, env)
+    return _build(config, env)
+
+
+def _build(config: TrainingConfig, env: VecEnv) -> BaseAlgorithm:
+    model = _build_algorithm(config, env)
     # A saved model asks for torch's own Adam, which the same state fits.
     del model.policy_kwargs["optimizer_class"]
     return model
 
 
-def _build(config: TrainingConfig, env: VecEnv) -> BaseAlgorithm:
+def _build_algorithm(config: TrainingConfig, env: VecEnv) -> BaseAlgorithm:
     common: dict[str, Any] = {
         "env": env,
         "learning_rate": _learning_rate(config),
@@ -522,12 +529,44 @@ def _build(config: TrainingConfig, env: VecEnv) -> BaseAlgorithm:
 
 
 def load_model(path: Path, config: TrainingConfig) -> BaseAlgorithm:
-    """Load a model that a run of this configuration has saved."""
-    if config.algorithm == "dqn" and config.observation == "afterstates":
-        return AfterstateDQN.load(path, device="cpu")
-    kinds = {"ppo": PPO, "maskable_ppo": MaskablePPO, "dqn": DQN, "a2c": A2C}
-    kind: Any = kinds[config.algorithm]
-    return kind.load(path, device="cpu")  # type: ignore[no-any-return]
+    """Load a model that a run of this configuration has saved.
+
+    One of our own game is made anew, with the run's environments, and takes no more
+    than the weights: nothing is unpickled, so that no code comes with it. One of
+    another environment (`env_id`) is loaded by SB3, which runs whatever its file holds.
+    No generator that the caller may use is drawn from.
+
+    Raises:
+        ValueError: the file is damaged, holds more than weights, or is of a model of
+            another shape.
+    """
+    if config.env_id is not None:
+        kinds = {"ppo": PPO, "maskable_ppo": MaskablePPO, "dqn": DQN, "a2c": A2C}
+        kind: Any = kinds[config.algorithm]
+        return kind.load(path, device="cpu")  # type: ignore[no-any-return]
+    with torch.random.fork_rng(devices=[]):
+        model = _build(config.replace(seed=None), _our_env(config))
+    model.seed = config.seed
+    take_parameters(model, path)
+    timesteps = (read_metadata(path) or {}).get("timesteps")
+    model.num_timesteps = timesteps if isinstance(timesteps, int) else 0
+    return model
+
+
+def _our_env(config: TrainingConfig) -> VecEnv:
+    return TetrisVecEnv(
+        config.n_envs,
+        rows=config.rows,
+        columns=config.columns,
+        randomizer=config.randomizer,
+        action=config.action,
+        previews=config.previews,
+        hold=config.hold,
+        observation=config.observation,
+        reward=config.reward,
+        gamma=config.gamma,
+        max_pieces=config.max_pieces,
+    )
 
 
 def network_weights(policy: Any) -> tuple[np.ndarray[Any, Any], ...] | None:
@@ -556,7 +595,6 @@ def pattern_weights(policy: Any) -> np.ndarray[Any, Any] | None:
 
 def warm_up(config: TrainingConfig) -> None:
     """Load and compile all that a run needs, by a run of two rollouts."""
-    from tetris_widget.envs import TetrisVecEnv
     from tetris_widget.training.display import DisplayGame
     from tetris_widget.training.evaluation import Evaluator
 
