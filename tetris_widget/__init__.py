@@ -1,13 +1,15 @@
 """Watch and steer a reinforcement-learning run live from a notebook.
 
 The public names, loaded when they are first used: importing this package loads neither
-torch nor numba.
+torch nor numba. It registers the environments, so that `gymnasium.make` finds them.
 """
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from tetris_widget import registration as registration
 
 if TYPE_CHECKING:
     from tetris_widget.config import ConfigError, TrainingConfig
@@ -17,9 +19,11 @@ if TYPE_CHECKING:
     from tetris_widget.panel import TrainingPanel
     from tetris_widget.run_directory import RunDirectory
     from tetris_widget.training.callback import WebMetricsCallback
+    from tetris_widget.training.policies import BoardExtractor
 
 __version__ = "0.1.0"
 __all__ = [
+    "BoardExtractor",
     "ConfigError",
     "ModelLibrary",
     "RunDirectory",
@@ -32,6 +36,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "BoardExtractor": "training.policies",
     "ConfigError": "config",
     "ModelLibrary": "library",
     "RunDirectory": "run_directory",

@@ -192,9 +192,41 @@ def test_what_an_observation_says() -> None:
     image.set_state(env.get_state())
     keep = {"state": env.get_state()}
     seen = flat.reset(options=keep)[0]
-    assert np.array_equal(image.reset(options=keep)[0], observation["planes"])
+    picture = image.reset(options=keep)[0]
+    assert picture.shape == image.observation_space.shape == (3 + 4 * 7 + 1, 20, 10)
+    assert np.array_equal(picture[:3], observation["planes"])
+    flags = observation["pieces"][:, None, None]
+    assert (picture[3:] == flags).all()
     parts = [observation["planes"].ravel(), observation["pieces"]]
     assert np.array_equal(seen, np.concatenate(parts))
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize(("previews", "hold"), [(0, False), (2, True)])
+def test_a_picture_has_a_plane_for_every_number_of_the_pieces(
+    action: str, previews: int, hold: bool
+) -> None:
+    options: dict[str, Any] = {"rows": 6, "columns": 5, "action": action}
+    options |= {"previews": previews, "hold": hold, "seed": 0, "max_pieces": 7}
+    image = TetrisVecEnv(4, observation="board", **options)
+    both = TetrisVecEnv(4, observation="dict", **options)
+    pictures, parts = image.reset(), both.reset()
+    rng = np.random.default_rng(0)
+    ended = 0
+    for _ in range(200):
+        assert np.array_equal(pictures[:, :3], parts["planes"])
+        assert (pictures[:, 3:] == parts["pieces"][:, :, None, None]).all()
+        kept = pictures.copy()
+        actions = rng.integers(0, image.action_space.n, 4)
+        before, (pictures, _, dones, infos) = pictures, image.step(actions)
+        parts, _, _, others = both.step(actions)
+        assert np.array_equal(before, kept)  # SB3 still has it
+        for env in np.flatnonzero(dones):
+            last = infos[env]["terminal_observation"]
+            flags = others[env]["terminal_observation"]["pieces"]
+            assert (last[3:] == flags[:, None, None]).all()
+        ended += dones.sum()
+    assert ended
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -246,6 +278,14 @@ def test_a_game_goes_on_from_a_state() -> None:
         other.reset(options={"board": 1})
     with pytest.raises(ValueError, match="has_ended: is missing"):
         other.reset(options={"state": {}})
+    while not env.step(np.int64(HARD))[2]:
+        pass
+    over, before = env.get_state(), other.get_state()
+    with pytest.raises(ValueError, match="its game is over; allowed: one that goes on"):
+        other.reset(options={"state": over})
+    np.testing.assert_equal(other.get_state(), before)
+    other.set_state(over)  # as it was, ended
+    np.testing.assert_equal(other.get_state(), over)
 
 
 def test_a_vec_env_goes_on_from_a_state() -> None:

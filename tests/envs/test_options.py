@@ -8,10 +8,13 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium.utils.env_checker import check_env as gymnasium_check
-from stable_baselines3 import PPO
+from sb3_contrib import MaskablePPO
+from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
+from tetris_widget import BoardExtractor
 from tetris_widget.envs import ENV_ID, KEYS_ENV_ID, TetrisEnv, TetrisVecEnv
 
 REWARD = {"lines": 1.0, "score": 0.01, "holes": -0.1, "game_over": -1.0}
@@ -203,3 +206,61 @@ def test_a_game_begins_from_a_state(action: str) -> None:
 def test_sb3_learns_with_its_own_policies(observation: str, policy: str) -> None:
     env = TetrisVecEnv(2, rows=4, columns=4, observation=observation, previews=1)
     PPO(policy, env, n_steps=8, batch_size=16, n_epochs=1).learn(16)
+
+
+@pytest.mark.parametrize("action", ["placements", "keys", "reachable"])
+@pytest.mark.parametrize("algorithm", [PPO, DQN, MaskablePPO])
+def test_sb3s_cnn_policy_learns_from_boards(action: str, algorithm: Any) -> None:
+    """As `TetrisVecEnv` says: with a network for small pictures."""
+    env = TetrisVecEnv(
+        2, rows=6, columns=5, action=action, observation="board", previews=1, seed=0
+    )
+    options: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 1}
+    if algorithm is DQN:
+        options = {"learning_starts": 8, "batch_size": 8, "buffer_size": 100}
+    model = algorithm(
+        "CnnPolicy",
+        env,
+        policy_kwargs={"features_extractor_class": BoardExtractor},
+        seed=0,
+        device="cpu",
+        **options,
+    )
+    kept = {name: value.clone() for name, value in model.policy.state_dict().items()}
+    model.learn(64)
+    changed = {
+        name
+        for name, value in model.policy.state_dict().items()
+        if not torch.equal(value, kept[name])
+    }
+    assert any("extractor" in name for name in changed)
+    assert env.action_space.contains(model.predict(env.reset())[0][0])
+
+
+def test_sb3s_cnn_policy_gets_better_at_clearing_lines() -> None:
+    model = PPO(
+        "CnnPolicy",
+        TetrisVecEnv(32, rows=4, columns=4, observation="board", seed=0),
+        policy_kwargs={"features_extractor_class": BoardExtractor},
+        n_steps=16,
+        batch_size=128,
+        n_epochs=4,
+        gamma=0.9,
+        learning_rate=2e-3,
+        seed=0,
+        device="cpu",
+    )
+    before = lines_per_piece(model)
+    model.learn(4_096)
+    assert lines_per_piece(model) > 1.1 * before
+
+
+def lines_per_piece(model: PPO) -> float:
+    vec = TetrisVecEnv(64, rows=4, columns=4, observation="board", seed=99)
+    seen = vec.reset()
+    torch.manual_seed(0)
+    lines = 0
+    for _ in range(40):
+        seen, _, _, infos = vec.step(model.predict(seen)[0])
+        lines += sum(info["lines_cleared"] for info in infos)
+    return lines / (64 * 40)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from tetris_widget.game.pieces import SHAPES
 
 Board = list[list[int]]  # top row first, 1 is full
+# The board, lines, eroded cells and landing height.
+Placed = tuple[Board, int, int, float]
 
 
 def orientations(name: str) -> list[list[list[int]]]:
@@ -17,10 +19,8 @@ def orientations(name: str) -> list[list[list[int]]]:
     ]
 
 
-def place(
-    board: Board, name: str, rotation: int, column: int
-) -> tuple[Board, int, int, float] | None:
-    """Return the board, lines, eroded cells and landing height; None: not legal."""
+def place(board: Board, name: str, rotation: int, column: int) -> Placed | None:
+    """Return what a placement leads to; None: it is not legal."""
     rows, columns = len(board), len(board[0])
     if rotation >= len(orientations(name)):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from tests.game.guideline_reference import (
 from tetris_widget.game import PIECE_NAMES, srs
 from tetris_widget.game import guideline_kernels as kernels
 from tetris_widget.game.guideline import KEYS, GuidelineGames
+from tetris_widget.game.guideline_kernels import FLOOR, WALL
 from tetris_widget.game.pieces import SHAPES, cells
 
 HIDDEN = 20
@@ -709,10 +711,8 @@ def test_games_that_are_played_well_equal_the_reference(
 
 def bag_order(games: GuidelineGames, n: int) -> list[str]:
     """The pieces that a game will bring."""
-    copy = GuidelineGames(1, games.rows, games.n_columns)
-    copy.set_state(games.get_state())
-    order = [PIECE_NAMES[copy.games[0]["piece"]]]
-    record = copy.games[0]
+    record = games.get_state()["games"][0]
+    order = [PIECE_NAMES[record["piece"]]]
     while len(order) < n:
         kernels.next_piece(record["queue"], record["position"], record["rng"], 0, 0)
         order.append(PIECE_NAMES[record["queue"][0, record["position"][0]]])
@@ -811,26 +811,117 @@ def test_what_is_no_state_is_refused_and_changes_nothing() -> None:
     play(games, 30)
     kept = games.get_state()
 
-    def wrong(name: str, value: int) -> dict[str, np.ndarray]:
+    def wrong(over: bool = False, **values: int) -> dict[str, np.ndarray]:
         state = games.get_state()
-        state["games"][name] = value
+        state["games"]["over"] = over
+        for name, value in values.items():
+            state["games"][name] = value
         return state
 
     moved = games.get_state()
     moved["cells"][0, -1] = 1 - (moved["cells"][0, -1] > 0)
+    full = games.get_state()
+    full["cells"][0, 30] = 1
+    full["games"]["field"][0, WALL : WALL + 10] |= 1 << (40 - 1 - 30 + FLOOR)
     cases = [
-        ({}, "state: {}; allowed: a dict of games and cells"),
-        ({**kept, "cells": kept["cells"].astype(int)}, "cells.*int64; allowed: uint8"),
+        ({}, "hold: is missing from the state"),
+        (None, "state: NoneType; allowed: a mapping of arrays"),
+        ({**kept, "seed": kept["hold"]}, "seed: no such field; allowed: hold, "),
+        ({**kept, "cells": kept["cells"].astype(int)}, "cells: type int64; allowed"),
+        ({**kept, "cells": kept["cells"] + 9}, "cells: .*; allowed: 0 to 8"),
         (GuidelineGames(1, 10).get_state(), r"shape \(1, 30, 10\); allowed"),
-        (wrong("piece", 8), "piece 8; allowed: 1 to 7"),
-        (wrong("x", 40), "its piece is on full cells"),
-        (wrong("rng", 0), "rng 0; allowed"),
+        (GuidelineGames(1, hold=False).get_state(), "hold: 0; allowed: 1"),
+        (GuidelineGames(1, level=2).get_state(), "level: 2; allowed: 1"),
+        (GuidelineGames(1, tick=0.2).get_state(), "tick: 200000000; allowed: 1000"),
+        (
+            GuidelineGames(1, randomizer="uniform").get_state(),
+            "randomizer: 1; allowed: 0",
+        ),
+        (wrong(piece=8), "piece 8; allowed: 1 to 7"),
+        (wrong(x=9), "x 9; allowed: -2 to 8"),
+        (wrong(x=100, over=True), "x 100; allowed: -2 to 8"),
+        (wrong(y=-3, over=True), "y -3; allowed: -2 to 39"),
+        (wrong(y=-1, facing=1), "its piece is on full cells"),
+        (wrong(locked=9), "locked 9; allowed: 0 to 7"),
+        (wrong(locked_facing=4), "locked_facing 4; allowed: 0 to 3"),
+        (wrong(rng=0), "rng 0; allowed"),
         (moved, "game 0: field and cells disagree"),
+        (full, "game 0: a row is full"),
     ]
     for state, message in cases:
         with pytest.raises(ValueError, match=message):
             games.set_state(state)
         assert np.array_equal(games.games, kept["games"])
+        assert np.array_equal(games.cells, kept["cells"])
+    for game in (1, -1):
+        with pytest.raises(ValueError, match=f"game: {game}; allowed: 0 to 0"):
+            games.set_state(kept, game)
+
+
+def test_a_game_that_is_over_is_a_state_and_stays_inside_its_arrays() -> None:
+    """Blocked out and locked out, at either side of the widest board."""
+    for seed in range(40):
+        games = GuidelineGames(1, 4, 12, seed=seed)
+        rng = np.random.default_rng(seed)
+        while not games.over[0]:
+            games.step(rng.choice([1, 1, 2, 4, 5, 6], 1))
+        games.set_state(games.get_state())
+        assert games.mask_keys().shape == (1, 8)
+        assert games.mask_placements().shape == (1, games.n_placements)
+
+
+@pytest.mark.parametrize("randomizer", ["bag", "uniform"])
+@pytest.mark.parametrize("piece", [None, "I", "L"])
+def test_a_game_begins_on_a_board(randomizer: str, piece: str | None) -> None:
+    options: dict[str, Any] = {"randomizer": randomizer, "level": 3, "tick": 1 / 60}
+    games = GuidelineGames(2, 6, 5, seed=3, **options)
+    play(games, 30)
+    before = games.get_state()
+    board = np.zeros((6, 5), int)
+    board[5, :4], board[4, 0] = [1, 2, 8, 4], 7
+    state = games.state_from_board(board, piece)
+    assert np.array_equal(games.games, before["games"])  # nothing was drawn
+    one = GuidelineGames(1, 6, 5, seed=9, **options)
+    one.set_state(state)
+    view = one.view(0)
+    assert np.array_equal(view.board, board)
+    assert (view.score, view.lines, view.hold, view.level) == (0, 0, 0, 3)
+    if piece is not None:
+        assert PIECE_NAMES[view.kind] == piece
+    if randomizer == "bag":
+        coming = [view.kind, *one.previews(0)]
+        assert len(set(coming)) == len(coming)
+    assert one.mask_placements().any()
+    one.set_state(games.state_from_board(board > 0, "I"))
+    press(one, "cw", "right", "right", "hard")
+    assert one.games[0]["cleared"] == 1
+    assert one.view(0).board[-1].tolist() == [8, 0, 0, 0, 1]
+
+
+def test_a_board_that_no_game_can_begin_on_is_refused() -> None:
+    games = GuidelineGames(1, 6, 5, seed=0)
+    for board, piece, message in (
+        (np.zeros((26, 5), int), None, r"board: shape \(26, 5\); allowed: \(6, 5\)"),
+        (np.zeros((6, 5), int), "X", "piece: 'X'; allowed: I, O, T, S, Z, J, L"),
+        (np.full((6, 5), 1), "T", "board: row 0 is full"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            games.state_from_board(board, piece)
+    # Pieces come in above the board, so that there is always room for one.
+    nearly = np.full((6, 5), 8)
+    nearly[:, 0] = 0
+    games.set_state(games.state_from_board(nearly, "I"))
+    assert not games.over[0]
+
+
+@pytest.mark.parametrize("actions", [[1.9], [True], [None], ["1"], [], [[1]]])
+def test_what_is_no_action_is_refused_and_changes_nothing(actions: Any) -> None:
+    games = GuidelineGames(1, seed=1)
+    before = games.get_state()
+    for move, name in ((games.step, "key"), (games.place, "placement")):
+        with pytest.raises(ValueError, match=f"{name}s?: .*; allowed: "):
+            move(actions)
+    assert np.array_equal(games.games, before["games"])
 
 
 @pytest.mark.parametrize(
@@ -859,6 +950,7 @@ def random_board(seed: int, rows: int, columns: int) -> Board:
     height = int(rng.integers(0, rows))
     density = rng.uniform(0.2, 0.8)
     full = rng.random((height, columns)) < density
+    full[full.all(1), 0] = False
     return {(int(x), int(y)): "O" for y, x in np.argwhere(full)}
 
 

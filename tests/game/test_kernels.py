@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.game.reference import features, place
+from tests.game.reference import Board, Placed, features, orientations, place
 from tetris_widget.game import FEATURES, PIECE_NAMES, Games, kernels
 from tetris_widget.game.pieces import ROTATIONS, WIDTHS, cells
 
 ONE = np.ones(len(FEATURES))
 
 
-def board_of(games: Games) -> list[list[int]]:
+def board_of(games: Games) -> Board:
     return [
         [int(games.columns[0, c] >> row & 1) for c in range(games.n_columns)]
         for row in range(games.rows - 1, -1, -1)
@@ -31,6 +31,44 @@ def random_games(seed: int, rows: int, columns: int, moves: int) -> Games:
 
 
 sizes = st.tuples(st.integers(4, 28), st.integers(4, 12))
+# Weights that play well enough to clear lines, and to see full boards of any shape.
+SKILL = {"landing_height": -2, "holes": -4, "row_transitions": -3, "eroded_cells": 3}
+WEIGHTS = np.array([SKILL.get(name, 0) for name in FEATURES], float)
+
+
+def told(row: np.ndarray) -> dict[str, float]:
+    """What a row of an observation says of a board."""
+    return dict(zip(FEATURES, row[:-1].tolist(), strict=True))
+
+
+def observed(games: Games) -> np.ndarray:
+    out = np.zeros((1, 4 * games.n_columns + 1, len(FEATURES) + 1))
+    kernels.observe_afterstates(games.columns, games.piece, games.rows, ONE, out)
+    return out[0]
+
+
+def placed(games: Games, board: Board, action: int) -> Placed | None:
+    name = PIECE_NAMES[games.piece[0]]
+    return place(board, name, *divmod(action, games.n_columns))
+
+
+def truth(after: Placed) -> dict[str, float]:
+    board, lines, eroded, landing = after
+    own = {"lines": lines, "eroded_cells": eroded, "landing_height": landing}
+    return features(board) | own
+
+
+def check_every_placement(games: Games, board: Board) -> None:
+    """Compare all that the kernels say of a position with the rules."""
+    out, mask = observed(games), games.mask()[0]
+    for action in range(games.n_actions):
+        expected = placed(games, board, action)
+        assert out[action, -1] == mask[action] == (expected is not None)
+        if expected is None:
+            assert not out[action].any()
+        else:
+            assert told(out[action]) == truth(expected)
+    assert told(out[-1]).items() >= features(board).items()
 
 
 @settings(max_examples=60, deadline=None)
@@ -39,29 +77,7 @@ def test_every_placement_equals_the_reference(
     seed: int, size: tuple[int, int], moves: int
 ) -> None:
     games = random_games(seed, *size, moves)
-    board, name = board_of(games), PIECE_NAMES[games.piece[0]]
-    columns = size[1]
-    out = np.zeros((1, 4 * columns + 1, len(FEATURES) + 1))
-    kernels.observe_afterstates(games.columns, games.piece, size[0], ONE, out)
-    for action in range(4 * columns):
-        expected = place(board, name, *divmod(action, columns))
-        assert out[0, action, -1] == (expected is not None)
-        assert games.mask()[0, action] == (expected is not None)
-        if expected is None:
-            assert not out[0, action].any()
-            continue
-        after, lines, eroded, landing = expected
-        truth = {
-            **features(after),
-            "lines": lines,
-            "eroded_cells": eroded,
-            "landing_height": landing,
-        }
-        told = dict(zip(FEATURES, out[0, action], strict=False))
-        assert told == truth
-    assert dict(zip(FEATURES, out[0, -1], strict=False)).items() >= (
-        features(board).items()
-    )
+    check_every_placement(games, board_of(games))
 
 
 @settings(max_examples=30, deadline=None)
@@ -81,35 +97,73 @@ def test_the_greedy_move_is_the_first_of_the_highest_scores(
     assert chosen.tolist() == [scores.argmax()]
 
 
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10_000), size=sizes)
-def test_games_equal_the_reference_move_by_move(
-    seed: int, size: tuple[int, int]
+def follow(
+    seed: int, size: tuple[int, int], randomizer: str, luck: float, moves: int
 ) -> None:
-    games = Games(1, *size, "bag", seed)
+    """Play, and compare masks, features, boards, lines and ends at every move.
+
+    Args:
+        luck: the share of moves that are random; the others are greedy ones.
+    """
+    games = Games(1, *size, randomizer, seed)
     rng = np.random.default_rng(seed)
     board, total = board_of(games), 0
-    for _ in range(60):
-        name = PIECE_NAMES[games.piece[0]]
-        action = int(rng.choice(np.flatnonzero(games.mask()[0])))
-        games.step(np.array([action], np.int64))
-        expected = place(board, name, *divmod(action, size[1]))
+    for count in range(moves):
+        mask, out = games.mask()[0], observed(games)
+        options = [placed(games, board, action) for action in range(games.n_actions)]
+        assert mask.tolist() == [option is not None for option in options]
+        action = int(rng.choice(np.flatnonzero(mask)))
+        if rng.random() > luck:
+            args = games.columns, games.piece, size[0], ONE, WEIGHTS
+            action = int(kernels.greedy_actions(*args)[0])
+        expected = options[action]
         assert expected is not None
+        assert told(out[action]) == truth(expected)
+        assert told(out[-1]).items() >= features(board).items()
+        if count == moves - 1:
+            check_every_placement(games, board)
+        games.step(np.array([action], np.int64))
         board, lines, _, _ = expected
         total += lines
         assert games.moves[0, 3] == lines
         assert games.final[0, 0] == total
         assert ((games.after > 0).astype(int).tolist()) == board
+        last = PIECE_NAMES[games.final_pieces[0, 0]]
         if games.terminated[0]:
-            nothing_fits = all(
-                place(board, PIECE_NAMES[games.final_pieces[0, 0]], *divmod(a, size[1]))
-                is None
-                for a in range(4 * size[1])
-            )
-            assert nothing_fits
+            columns = size[1]
+            every = [
+                place(board, last, *divmod(a, columns)) for a in range(4 * columns)
+            ]
+            assert not any(every)
             board, total = board_of(games), 0
             assert not any(map(any, board))
         assert board == board_of(games)
+
+
+played_games = given(
+    seed=st.integers(0, 2**32),
+    size=sizes | st.sampled_from([(10, 10), (20, 10)]),
+    randomizer=st.sampled_from(["bag", "uniform"]),
+    luck=st.sampled_from([1.0, 0.3, 0.05]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@played_games
+def test_games_equal_the_reference_move_by_move(
+    seed: int, size: tuple[int, int], randomizer: str, luck: float
+) -> None:
+    follow(seed, size, randomizer, luck, moves=40)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@settings(max_examples=2_000, deadline=None)
+@played_games
+def test_thousands_of_games_equal_the_reference_move_by_move(
+    seed: int, size: tuple[int, int], randomizer: str, luck: float
+) -> None:
+    follow(seed, size, randomizer, luck, moves=50)
 
 
 def test_placements_of_each_piece_on_an_empty_board() -> None:
@@ -185,6 +239,47 @@ def test_an_action_out_of_range_is_refused_and_changes_nothing(action: int) -> N
         games.step(np.array([action], np.int64))
     assert (games.columns == before[0]).all()
     assert (games.pieces == before[1]).all()
+
+
+def nearest(board: Board, name: str, action: int) -> tuple[int, int]:
+    """The rotation and column that an action stands for, by the words alone."""
+    n_columns, n_rotations = len(board[0]), len(orientations(name))
+    rotation, column = divmod(action, n_columns)
+    column = min(column, n_columns - len(orientations(name)[rotation % n_rotations][0]))
+    for turns in range(n_rotations):
+        turned = (rotation + turns) % n_rotations
+        legal = [c for c in range(n_columns) if place(board, name, turned, c)]
+        if legal:
+            return turned, min(legal, key=lambda c: (abs(c - column), c))
+    raise AssertionError("the game was over")
+
+
+def test_an_action_that_is_not_legal_stands_for_the_nearest_that_is() -> None:
+    too_high = others = 0
+    for seed in range(150):
+        games = random_games(seed, 4 + seed % 5, 4 + seed % 7, moves=6 + seed % 20)
+        state, board = games.get_state(), board_of(games)
+        name = PIECE_NAMES[games.piece[0]]
+        for action in np.flatnonzero(~games.mask()[0]).tolist():
+            games.set_state(state)
+            games.step(np.array([action], np.int64))
+            rotation, column, row, _ = games.moves[0].tolist()
+            assert (rotation, column) == nearest(board, name, action)
+            assert row >= 0
+            folded = kernels.fold(action, games.placed, games.n_columns)
+            too_high += folded != (rotation, column)
+            others += folded[0] != rotation
+    # In another column, and even in another orientation.
+    assert too_high > 300 and others > 30
+
+
+def test_a_board_that_no_game_leads_to_is_over_at_once() -> None:
+    games = Games(1, 4, 4, seed=0)
+    games.columns[0] = [0b1110, 0b0111, 0b1110, 0b0111]
+    games._queue[0, 0] = 1
+    games.step(np.zeros(1, np.int64))
+    assert games.terminated[0]
+    assert games.final_columns[0].tolist() == [0b1110, 0b0111, 0b1110, 0b0111]
 
 
 def test_every_action_in_range_stands_for_a_placement() -> None:

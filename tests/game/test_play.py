@@ -132,9 +132,11 @@ def test_the_seven_bag_is_easier() -> None:
         ({"holes": "much"}, r"weights\['holes'\]: 'much'; allowed"),
         ({"holes": 10**400}, r"weights\['holes'\]: 10+; allowed"),
         ({"holes": True}, r"weights\['holes'\]: True; allowed"),
+        ([1, 2], r"weights: \[1, 2\]; allowed: a mapping of features to numbers"),
+        (None, "weights: None; allowed: a mapping"),
     ],
 )
-def test_bad_weights_are_refused(weights: dict[str, Any], message: str) -> None:
+def test_bad_weights_are_refused(weights: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message.replace("?", r"\?")):
         play(weights)
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
+import numpy as np
+import pytest
+
+from tetris_widget.envs import TetrisEnv
+from tetris_widget.game import Games
 from tetris_widget.game.guideline import KEYS, GuidelineGames
 from tetris_widget.game.render import (
     CELL_PIXELS,
     COLOURS,
+    state_to_ansi,
+    state_to_rgb,
     to_ansi,
     to_rgb,
     view_to_ansi,
     view_to_rgb,
 )
+from tetris_widget.game.state import State
 
 
 def cell(picture: np.ndarray, row: int, column: int) -> list[int]:
@@ -67,3 +75,60 @@ def test_a_small_board_is_as_high_as_what_stands_beside_it() -> None:
     while not games.over[0]:
         games.step(np.array([KEYS.index("hard")]))
     assert view_to_ansi(games.view(0)).endswith("over")
+
+
+def test_a_state_is_drawn_without_its_games() -> None:
+    games = Games(2, 6, 5, seed=0)
+    for action in (0, 7):
+        games.step(np.array([action, action]))
+    state = games.get_state()
+    assert np.array_equal(state_to_rgb(state), to_rgb(games.cells))
+    assert state_to_ansi(state) == to_ansi(games.cells)
+    assert np.array_equal(state_to_rgb(games.get_state(0)), to_rgb(games.cells))
+    other, grey = state_to_rgb(state, 1), COLOURS[8].tolist()
+    full = games.columns[1, 0] & 1
+    assert cell(other, 5, 0) == (grey if full else COLOURS[0].tolist())
+    assert grey in other.reshape(-1, 3).tolist()
+
+
+def test_a_guideline_state_is_drawn_as_its_game_is() -> None:
+    games = GuidelineGames(3, 8, 6, seed=0, previews=5, level=3, tick=1 / 60)
+    for key in ("cw", "hold", "hard", "left"):
+        games.step(np.full(3, KEYS.index(key)))
+    state = games.get_state()
+    for game in range(3):
+        view = games.view(game)
+        assert np.array_equal(state_to_rgb(state, game), view_to_rgb(view))
+        assert state_to_ansi(state, game) == view_to_ansi(view)
+    assert state_to_ansi(games.get_state(2)) == view_to_ansi(games.view(2))
+
+
+def test_an_ended_game_of_an_env_shows_its_last_board() -> None:
+    env = TetrisEnv(rows=4, columns=4, max_pieces=1, render_mode="ansi")
+    env.reset(seed=0)
+    env.step(np.int64(0))
+    assert state_to_ansi(env.get_state()) == env.render()
+    assert not env.games.cells.any()
+
+
+def sliced(state: State) -> State:
+    return state | {"cells": state["cells"][..., :3]}
+
+
+@pytest.mark.parametrize(
+    ("state", "game", "message"),
+    [
+        (3, 0, "state: int; allowed: a mapping of arrays"),
+        ({}, 0, "cells: is missing from the state"),
+        ({"games": np.zeros(1)}, 0, "cells: is missing from the state"),
+        (Games(2).get_state(), 2, "game: 2; allowed: 0 to 1"),
+        (GuidelineGames(2).get_state(), 2, "game: 2; allowed: 0 to 1"),
+        (GuidelineGames(1).get_state() | {"games": np.zeros(1)}, 0, "none of guidel"),
+        (sliced(GuidelineGames(1).get_state()), 0, "columns: 3; allowed: 4 to 12"),
+        (GuidelineGames(1).get_state() | {"tick": 1}, 0, "tick: int; allowed: an arr"),
+    ],
+)
+def test_what_is_no_state_is_not_drawn(state: Any, game: int, message: str) -> None:
+    for draw in (state_to_ansi, state_to_rgb):
+        with pytest.raises(ValueError, match=message):
+            draw(state, game)

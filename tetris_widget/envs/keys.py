@@ -7,7 +7,7 @@ Deliberately doesn't know the rules (`game.guideline`), gymnasium's or SB3's int
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, Space
@@ -18,7 +18,7 @@ from tetris_widget.envs.placements import Info
 from tetris_widget.envs.rewards import Rewards, Terms, all_terms
 from tetris_widget.game.games import check_whole
 from tetris_widget.game.guideline import GuidelineGames
-from tetris_widget.game.guideline_kernels import HIDDEN_ROWS, summarise
+from tetris_widget.game.guideline_kernels import HIDDEN_ROWS, fill_planes, summarise
 from tetris_widget.game.render import view_to_ansi, view_to_rgb
 from tetris_widget.game.state import State
 
@@ -26,15 +26,30 @@ OBSERVATIONS = ("board", "flat", "dict")
 _NO_LIMIT = 2**62
 
 
+class _Page(NamedTuple):
+    """A buffer for the observations of n games.
+
+    Attributes:
+        flat: (n, size).
+        image: (n, planes, rows, columns) if that is what is observed, else none.
+        shown: (n, flags), those that `image` shows.
+    """
+
+    flat: NDArray[np.uint8]
+    image: NDArray[np.uint8]
+    shown: NDArray[np.uint8]
+
+
 class Guideline:
     """Games under guideline rules, and what of them is an observation or an info.
 
-    Observations, all of them 0 or 1: `flat`, one vector, for MLPs; `board`, its first
-    part alone: (3, rows, columns), top row first: full cells, the falling piece, its
-    ghost; `dict`, these as `planes`, and the second part, `pieces`, one-hot: the
-    falling piece, the next ones, the held one (all 0: none), and whether hold may be
-    used. Every layout is a view of one buffer, so none costs more than another. Two
-    buffers take turns: SB3 keeps the last observation while the env already steps.
+    Observations, all of them 0 or 1: `dict`: `planes` (3, rows, columns), top row
+    first: full cells, the falling piece, its ghost; and `pieces`, one-hot: the falling
+    piece, the next ones, and, if there is hold, the held one (all 0: none) and whether
+    hold may be used: 7 × (1 + previews), and 8 more with hold. `flat`: both in one
+    vector, for MLPs. `board`: (3 + those, rows, columns), a picture for convolutions:
+    the planes, and one of zeros or ones for each number of `pieces`. Two buffers take
+    turns: SB3 keeps the last observation while the env already steps.
 
     Games that end stay as they are until they are begun anew.
 
@@ -79,7 +94,7 @@ class Guideline:
         self._observation = observation
         self._max_pieces = max_pieces
         self._planes = (3, games.rows, games.n_columns)
-        self._buffers = [self._buffer(n) for _ in range(2)]
+        self._pages = [self._page(n) for _ in range(2)]
         self._before = games.cells[0, HIDDEN_ROWS:].copy()
         self.over: NDArray[np.bool_] = np.zeros(n, np.bool_)
         self.truncated: NDArray[np.bool_] = np.zeros(n, np.bool_)
@@ -96,13 +111,16 @@ class Guideline:
     @property
     def observation_space(self) -> Space[Any]:
         """The space of an observation."""
-        size, planes = self.games.observation_size, self._planes
-        flat = Box(0, 1, (size,), np.uint8)
-        image = Box(0, 1, planes, np.uint8)
         if self._observation == "dict":
-            rest = Box(0, 1, (size - self.games.planes_size,), np.uint8)
-            return Dict({"planes": image, "pieces": rest})
-        return flat if self._observation == "flat" else image
+            return Dict(
+                {
+                    "planes": Box(0, 1, self._planes, np.uint8),
+                    "pieces": Box(0, 1, (self._n_flags,), np.uint8),
+                }
+            )
+        if self._observation == "flat":
+            return Box(0, 1, (self.games.observation_size,), np.uint8)
+        return Box(0, 1, self._image, np.uint8)
 
     @property
     def action_space(self) -> Discrete:
@@ -168,15 +186,15 @@ class Guideline:
 
     def observe(self) -> Observed:
         """Return every game's observation; valid until the next but one call."""
-        self._buffers.reverse()
-        self.games.observe(self._buffers[0])
-        return self._layout(self._buffers[0])
+        self._pages.reverse()
+        self.games.observe(self._pages[0].flat)
+        return self._layout(self._pages[0])
 
     def observe_now(self, which: NDArray[np.int64]) -> Observed:
         """Return the observations of some games, to keep."""
-        buffer = self._buffer(len(which))
-        self.games.observe(buffer, which)
-        return self._layout(buffer)
+        page = self._page(len(which))
+        self.games.observe(page.flat, which)
+        return self._layout(page)
 
     def observe_last(self, which: NDArray[np.int64]) -> Observed:
         """Return the last observations of games that have ended, to keep."""
@@ -240,18 +258,33 @@ class Guideline:
             return self.games.mask_keys()
         return self.games.mask_placements()
 
-    def get_state(self) -> State:
-        """Return everything between two steps, generators included, as copies."""
-        return self.games.get_state()
+    def get_state(self, game: int | None = None) -> State:
+        """Return everything between two steps, generators included, as copies.
 
-    def set_state(self, state: State) -> None:
-        """Go on from a state.
+        Args:
+            game: of this one alone.
+        """
+        return self.games.get_state(game)
+
+    def set_state(self, state: State, game: int | None = None) -> None:
+        """Go on from a state, all games or one.
 
         Raises:
             ValueError: it is not one; nothing is changed.
         """
-        self.games.set_state(state)
+        self.games.set_state(state, game)
         self._forget()
+
+    def check_first(self, state: State) -> State:
+        """Return the state of one game if an episode can begin from it.
+
+        Raises:
+            ValueError: it can't.
+        """
+        checked = self.games.check_state(state, 0)
+        if checked["games"]["over"][0]:
+            raise ValueError("state: its game is over; allowed: one that goes on")
+        return checked
 
     # Pictures
 
@@ -286,21 +319,38 @@ class Guideline:
         """Return a picture of game 0."""
         return view_to_rgb(self.games.view(0))
 
-    def pictures(self) -> list[NDArray[np.uint8] | None]:
+    def pictures(self) -> list[NDArray[np.uint8]]:
         """Return a picture of every game."""
         return [view_to_rgb(self.games.view(game)) for game in range(len(self.games))]
 
-    def _buffer(self, n: int) -> NDArray[np.uint8]:
-        return np.zeros((n, self.games.observation_size), np.uint8)
+    @property
+    def _n_flags(self) -> int:
+        return self.games.observation_size - self.games.planes_size
 
-    def _layout(self, buffer: NDArray[np.uint8]) -> Observed:
+    @property
+    def _image(self) -> tuple[int, int, int]:
+        planes, rows, columns = self._planes
+        return planes + self._n_flags, rows, columns
+
+    def _page(self, n: int) -> _Page:
+        has_image = self._observation == "board"
+        return _Page(
+            np.zeros((n, self.games.observation_size), np.uint8),
+            np.zeros((n, *self._image) if has_image else 0, np.uint8),
+            np.zeros((n, self._n_flags), np.uint8),
+        )
+
+    def _layout(self, page: _Page) -> Observed:
         if self._observation == "flat":
-            return buffer
+            return page.flat
         size = self.games.planes_size
-        planes = buffer[:, :size].reshape(len(buffer), *self._planes)
-        if self._observation == "board":
-            return planes
-        return {"planes": planes, "pieces": buffer[:, size:]}
+        planes = page.flat[:, :size].reshape(len(page.flat), *self._planes)
+        flags = page.flat[:, size:]
+        if self._observation == "dict":
+            return {"planes": planes, "pieces": flags}
+        page.image[:, : len(planes[0])] = planes
+        fill_planes(flags, page.shown, len(planes[0]), page.image)
+        return page.image
 
     def _forget(self) -> None:
         """Make all infos new the next time: the games are others."""

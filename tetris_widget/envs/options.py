@@ -1,4 +1,4 @@
-"""The options of an environment, and the problem that they describe.
+"""The options of an environment, and of a reset, and the problem that they describe.
 
 Owns which options go together, and what those that are not given are. Deliberately
 doesn't know gymnasium's or SB3's interface.
@@ -6,7 +6,7 @@ doesn't know gymnasium's or SB3's interface.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from tetris_widget.envs.keys import OBSERVATIONS as GUIDELINE_OBSERVATIONS
 from tetris_widget.envs.keys import Guideline
 from tetris_widget.envs.observations import OBSERVATIONS
 from tetris_widget.envs.placements import Placements
+from tetris_widget.game.state import Field, State, split
 
 ILLEGAL = ("nearest", "raise")
 ACTIONS = ("placements", "keys", "reachable")
@@ -87,14 +88,34 @@ def make_problem(
     )
 
 
+def env_fields(has_ended: bool) -> dict[str, Field]:
+    """Return what the state of an env with one game has beside the game's."""
+    return {"has_ended": Field(np.array(has_ended))}
+
+
+def first_state(problem: Problem, options: Any) -> State | None:
+    """Return the state from which the options of a reset begin a game, if any.
+
+    Raises:
+        ValueError: an option is unknown, or `state` is none of a game that goes on.
+    """
+    if not isinstance(options, Mapping):
+        raise ValueError(f"options: {options!r}; allowed: a dict")
+    unknown = sorted(set(options) - {"state"})
+    if unknown:
+        raise ValueError(f"options: {unknown[0]!r}; allowed: 'state'")
+    if "state" not in options:
+        return None
+    _, state = split(options["state"], env_fields(False))
+    return problem.check_first(state)
+
+
 def refuse_illegal(problem: Problem, actions: NDArray[np.int64]) -> None:
     """Raise ValueError unless every action is one of its game's legal ones.
 
     Those out of range are left to the games, which refuse them anyway.
     """
     masks = problem.action_masks()
-    if actions.shape != (len(masks),):
-        return
     in_range = (actions >= 0) & (actions < masks.shape[1])
     legal = masks[np.arange(len(masks)), np.where(in_range, actions, 0)]
     wrong = np.flatnonzero(in_range & ~legal)

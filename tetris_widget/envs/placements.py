@@ -17,7 +17,7 @@ from tetris_widget.envs.observations import Observed, Observer, observation_spac
 from tetris_widget.envs.rewards import POINTS, Rewards, Terms, all_terms, terms_of
 from tetris_widget.game import Games
 from tetris_widget.game.games import check_whole
-from tetris_widget.game.kernels import MAX_PREVIEWS, NOT_LEGAL
+from tetris_widget.game.kernels import MAX_PREVIEWS
 from tetris_widget.game.render import to_ansi, to_rgb
 from tetris_widget.game.state import State
 
@@ -157,9 +157,8 @@ class Placements:
         if name == "score":
             points: NDArray[np.int64] = POINTS[cleared]
             return points
-        if name == "survival":  # a piece that would not fit was not placed
-            placed: NDArray[np.bool_] = games.moves[:, 2] != NOT_LEGAL
-            return placed.astype(np.int64)
+        if name == "survival":  # every step places a piece
+            return np.ones(len(games), np.int64)
         return games.terminated.astype(np.int64)
 
     def surfaces(self) -> NDArray[np.int64]:
@@ -231,18 +230,30 @@ class Placements:
         """Return which actions are legal: (n, 4 × columns)."""
         return self.games.mask()
 
-    def get_state(self) -> State:
-        """Return everything between two steps, generators included, as copies."""
-        return self.games.get_state()
+    def get_state(self, game: int | None = None) -> State:
+        """Return everything between two steps, generators included, as copies.
 
-    def set_state(self, state: State) -> None:
-        """Go on from a state.
+        Args:
+            game: of this one alone.
+        """
+        return self.games.get_state(game)
+
+    def set_state(self, state: State, game: int | None = None) -> None:
+        """Go on from a state, all games or one.
 
         Raises:
             ValueError: it is not one; nothing is changed.
         """
-        self.games.set_state(state)
+        self.games.set_state(state, game)
         self.rewards.begin()
+
+    def check_first(self, state: State) -> State:
+        """Return the state of one game if an episode can begin from it.
+
+        Raises:
+            ValueError: it can't.
+        """
+        return self.games.check_state(state, 0)
 
     # Pictures
 
@@ -254,9 +265,9 @@ class Placements:
         """Return a picture of game 0; at its end, of its last board."""
         return to_rgb(self.games.after if has_ended else self.games.cells)
 
-    def pictures(self) -> list[NDArray[np.uint8] | None]:
-        """Return a picture of game 0; the others' colours are not kept."""
-        return [to_rgb(self.games.cells), *[None] * (len(self.games) - 1)]
+    def pictures(self) -> list[NDArray[np.uint8]]:
+        """Return a picture of every game; those but the first are grey."""
+        return [to_rgb(self.games.cells_of(game)) for game in range(len(self.games))]
 
     def _pieces(self) -> NDArray[np.int8]:
         games = self.games

@@ -14,9 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tetris_widget.config import DEFAULT_REWARD
-from tetris_widget.envs.options import ILLEGAL, choose, make_problem, refuse_illegal
+from tetris_widget.envs.options import (
+    ILLEGAL,
+    choose,
+    env_fields,
+    first_state,
+    make_problem,
+    refuse_illegal,
+)
 from tetris_widget.envs.rewards import DEFAULT_GAMMA
-from tetris_widget.game.state import Field, State, split, take
+from tetris_widget.game.games import whole_actions
+from tetris_widget.game.state import State, split, take
 
 Observation = Any  # an array, or a dict of them
 FIRST = np.zeros(1, np.int64)
@@ -92,24 +100,24 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
         """Begin a game; with a seed, always the same one.
 
         Args:
-            options: `state`: go on from there, as `get_state` gave it; pieces that are
-                not drawn yet are those of `seed`, if there is one.
+            options: `state`: begin there, a state as `state_from_board` or `get_state`
+                give it; pieces that are not drawn yet are those of `seed`, if there is
+                one.
 
         Raises:
-            ValueError: an option is unknown, or `state` is no state; nothing changes.
+            ValueError: an option is unknown, or `state` is none of a game that goes on;
+                nothing changes.
+            gymnasium.error.Error: `seed` is none; nothing changes.
         """
-        options = options or {}
-        unknown = sorted(set(options) - {"state"})
-        if unknown:
-            raise ValueError(f"options: {unknown[0]!r}; allowed: 'state'")
-        if "state" in options:
-            self.set_state(options["state"])
-        super().reset(seed=seed)
         problem = self._problem
+        state = first_state(problem, {} if options is None else options)
+        super().reset(seed=seed)
+        is_new = seed is None and self._has_ended and problem.begins_anew
+        if state is not None:
+            problem.set_state(state)
         if seed is not None:
             problem.games.seed(seed)
-        is_new = seed is None and self._has_ended and problem.begins_anew
-        if "state" not in options and not is_new:
+        if state is None and not is_new:
             problem.begin()
         self._has_ended = False
         return self._first(problem.observe_now(FIRST)), problem.first_infos()[0]
@@ -120,11 +128,12 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
         """Place the piece, or press a key and let a tick pass.
 
         Raises:
-            ValueError: the action is out of range, or, where `illegal` says so, not
-                legal; the game is unchanged.
+            ValueError: the action is no integer, out of range, or, where `illegal` says
+                so, not legal; the game is unchanged.
         """
         problem = self._problem
-        actions = np.array([action], np.int64)
+        n_actions = int(self.action_space.n)
+        actions = whole_actions("action", np.asarray(action)[None], 1, n_actions)
         if self._is_strict:
             refuse_illegal(problem, actions)
         reward = float(problem.step(actions)[0])
@@ -141,7 +150,7 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
 
     def get_state(self) -> State:
         """Return everything between two steps, generators included, as copies."""
-        return self._problem.get_state() | take(self._fields())
+        return self._problem.get_state() | take(env_fields(self._has_ended))
 
     def set_state(self, state: State) -> None:
         """Go on from a state that an env like this was in, bit for bit.
@@ -149,9 +158,27 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
         Raises:
             ValueError: it is not one; the message names the field; nothing is changed.
         """
-        own, games = split(state, self._fields())
+        own, games = split(state, env_fields(self._has_ended))
         self._problem.set_state(games)
         self._has_ended = bool(own["has_ended"])
+
+    def state_from_board(self, board: Any, piece: str | None = None) -> State:
+        """Return the state of a new game that begins on a board, for `reset`.
+
+        `env.reset(options={"state": env.state_from_board(board, "T")})`.
+
+        Args:
+            board: (rows, columns), top row first: 0 is empty, 1 to 7 a cell of that
+                piece (as `info["frame"]["board"]` has them), 8 any other full one; or
+                bools.
+            piece: which comes first: I, O, T, S, Z, J or L; None: one that is drawn.
+
+        Raises:
+            ValueError: there is no such board or piece, a row is full, or there is no
+                room for the piece; the message says what is allowed.
+        """
+        state = self._problem.games.state_from_board(board, piece)
+        return state | take(env_fields(has_ended=False))
 
     def render(self) -> Any:
         """Return the game as coloured text or as an (h, w, 3) uint8 picture."""
@@ -160,9 +187,6 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
         if self.render_mode == "rgb_array":
             return self._problem.to_rgb(self._has_ended)
         return None
-
-    def _fields(self) -> dict[str, Field]:
-        return {"has_ended": Field(np.array(self._has_ended))}
 
     @staticmethod
     def _first(observations: Observation) -> Observation:

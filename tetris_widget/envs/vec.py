@@ -6,7 +6,7 @@ runs. Deliberately doesn't know rules, rewards or learners.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,22 +14,40 @@ from numpy.typing import NDArray
 
 from tetris_widget.config import DEFAULT_REWARD
 from tetris_widget.envs.array_env import ArrayVecEnv
-from tetris_widget.envs.options import ILLEGAL, choose, make_problem, refuse_illegal
+from tetris_widget.envs.options import (
+    ILLEGAL,
+    choose,
+    env_fields,
+    first_state,
+    make_problem,
+    refuse_illegal,
+)
 from tetris_widget.envs.rewards import DEFAULT_GAMMA
+from tetris_widget.game.games import whole_actions
 from tetris_widget.game.state import Field, State, split, take
+
+Options = dict[str, Any]
 
 
 class TetrisVecEnv(ArrayVecEnv):
     """`n_envs` games of Tetris.
 
+    `env_method` calls `action_masks`, `get_state` and `set_state` of single games,
+    whose states are those of a `TetrisEnv`.
+
     Actions: `placements` under benchmark rules, `rotation × columns + column`, those
-    that are not legal stand for the nearest that is; `keys` under guideline rules, one
-    of `game.guideline.KEYS` a step, after which a tick passes (a key that is blocked
-    does nothing); or `reachable` under guideline rules, one of the placements that keys
-    can reach, or hold, a step, and no time passes (see
-    `GuidelineGames.mask_placements`; one out of reach stands for the next in reach).
+    that are not legal stand for the nearest that is (see `game.kernels.fold`; one that
+    is too high: `nearest_legal`); `keys` under guideline rules, one of
+    `game.guideline.KEYS` a step, after which a tick passes (a key that is blocked does
+    nothing); or `reachable` under guideline rules, one of the placements that keys can
+    reach, or hold, a step, and no time passes (see `GuidelineGames.mask_placements`;
+    one out of reach stands for the next in reach).
 
     Observations of placements: see `envs.observations`; of the others: `envs.keys`.
+    SB3's MlpPolicy takes `flat` and `board`, its MultiInputPolicy `dict` and `both`.
+    Its CnnPolicy takes `board` with a network for small boards in the place of its own:
+    `PPO("CnnPolicy", env, policy_kwargs={"features_extractor_class": BoardExtractor})`,
+    with `from tetris_widget import BoardExtractor`.
 
     An episode is terminated when the game is over (of placements: when the next piece
     has none), and truncated after `max_pieces`.
@@ -58,7 +76,9 @@ class TetrisVecEnv(ArrayVecEnv):
         level: at which games under guideline rules begin, 1 to 20.
         max_pieces: None: never truncated.
         illegal: what an action is that isn't legal: `nearest`, it stands for the
-            nearest that is (a key, for none); `raise`, an error that says which are.
+            nearest that is (a key, for none); `raise`, an error that says which are,
+            and no game is changed. An error in any case: one that is no integer, or out
+            of range.
         seed: env `i` plays the games of `TetrisEnv` with seed `seed + i`.
     """
 
@@ -101,6 +121,7 @@ class TetrisVecEnv(ArrayVecEnv):
         # A `Games`, or a `GuidelineGames`.
         self.games: Any = problem.games
         self._is_strict = choose("illegal", illegal, ILLEGAL) == "raise"
+        self._n_actions = int(problem.action_space.n)
         self._actions = np.zeros(n_envs, np.int64)
         self.render_mode = "rgb_array"
         super().__init__(n_envs, problem.observation_space, problem.action_space)
@@ -116,18 +137,54 @@ class TetrisVecEnv(ArrayVecEnv):
     def reward(self, weights: Mapping[str, float]) -> None:
         self._problem.rewards.weights = weights
 
+    def set_options(self, options: list[Options] | Options | None = None) -> None:
+        """Set the options of the next reset, for all games or a dict for each.
+
+        Args:
+            options: `state`: the game begins there, a state as `state_from_board`,
+                `env_method("get_state")` or `TetrisEnv.get_state` give it; pieces that
+                are not drawn yet are those of its seed, if one waits.
+
+        Raises:
+            ValueError: an option is unknown, `state` is none of a game that goes on, or
+                there are not as many dicts as games; the options stay what they were.
+        """
+        given = {} if options is None else options
+        if isinstance(given, Mapping):
+            first_state(self._problem, given)
+        elif len(given) != self.num_envs:
+            raise ValueError(
+                f"options: {len(given)} dicts; allowed: {self.num_envs}, or one for all"
+            )
+        else:
+            for one in given:
+                first_state(self._problem, one)
+        super().set_options(options)
+
     def reset(self) -> Any:
         """Begin every game anew and return the observations."""
-        if any(seed is not None for seed in self._seeds):
-            self._problem.games.seed(self._seeds[0])
+        problem, seed = self._problem, self._seeds[0]
+        if seed is not None:
+            problem.games.seed(seed)
+        problem.begin()
+        for game, options in enumerate(self._options):
+            state = first_state(problem, options)
+            if state is not None:
+                problem.set_state(state, game)
+                if seed is not None:
+                    problem.games.seed(seed + game, game)
         self._reset_seeds()
-        self._problem.begin()
-        self.reset_infos = self._problem.first_infos()
-        return self._problem.observe()
+        self._reset_options()
+        self.reset_infos = problem.first_infos()
+        return problem.observe()
 
     def step_async(self, actions: NDArray[np.int64]) -> None:
-        """Take the actions of the next step: (n_envs,) integers."""
-        self._actions = np.ascontiguousarray(actions, np.int64)
+        """Take the actions of the next step: (n_envs,) integers.
+
+        Raises:
+            ValueError: they are none; no game is changed.
+        """
+        self._actions = whole_actions("action", actions, self.num_envs, self._n_actions)
 
     def step_wait(self) -> Any:
         """Carry out the step; return observations, rewards, dones, infos.
@@ -157,7 +214,10 @@ class TetrisVecEnv(ArrayVecEnv):
         return self._problem.action_masks()
 
     def get_state(self) -> State:
-        """Return everything between two steps, generators included, as copies."""
+        """Return everything between two steps, generators included, as copies.
+
+        Options that wait for a reset are not part of it.
+        """
         return self._problem.get_state() | take(self._fields())
 
     def set_state(self, state: State) -> None:
@@ -171,9 +231,37 @@ class TetrisVecEnv(ArrayVecEnv):
         seed = int(own["seed"])
         self._seeds = [None if seed < 0 else seed + i for i in range(self.num_envs)]
 
-    def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
-        """Return pictures of the games; None where colours are not kept."""
+    def state_from_board(self, board: Any, piece: str | None = None) -> State:
+        """Return the state of a game on a board; see `TetrisEnv.state_from_board`."""
+        state = self._problem.games.state_from_board(board, piece)
+        return state | take(env_fields(has_ended=False))
+
+    def env_methods(self) -> Mapping[str, Callable[..., list[Any]]]:
+        """Return what can be called for single games; see `ArrayVecEnv`."""
+        return {
+            "action_masks": self._masks_of,
+            "get_state": self._states_of,
+            "set_state": self._set_states_of,
+        }
+
+    def get_images(self) -> Sequence[NDArray[np.uint8]]:
+        """Return a picture of every game: placements but the first in grey."""
         return self._problem.pictures()
+
+    def _masks_of(self, games: list[int]) -> list[NDArray[np.bool_]]:
+        masks = self.action_masks()
+        return [masks[game] for game in games]
+
+    def _states_of(self, games: list[int]) -> list[State]:
+        own = env_fields(has_ended=False)
+        return [self._problem.get_state(game) | take(own) for game in games]
+
+    def _set_states_of(self, games: list[int], state: State) -> list[None]:
+        checked = first_state(self._problem, {"state": state})
+        assert checked is not None
+        for game in games:
+            self._problem.set_state(checked, game)
+        return [None for _ in games]
 
     def _fields(self) -> dict[str, Field]:
         # The seed that waits for the next reset; -1 is none.

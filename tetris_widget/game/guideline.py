@@ -14,26 +14,30 @@ from numpy.typing import NDArray
 
 from tetris_widget.game import guideline_kernels as kernels
 from tetris_widget.game import srs
+from tetris_widget.game.boards import cells_from, put_first
 from tetris_widget.game.games import (
     MAX_COLUMNS,
     MAX_ROWS,
     MIN_SIZE,
     RANDOMIZERS,
-    _splitmix,
     check_whole,
+    seed_words,
+    whole_actions,
 )
 from tetris_widget.game.guideline_kernels import GAME, HIDDEN_ROWS, MAX_LEVEL, Rules
-from tetris_widget.game.pieces import MAX_ROTATIONS, N_PIECES
+from tetris_widget.game.pieces import MAX_ROTATIONS, N_PIECES, UNKNOWN
+from tetris_widget.game.state import Field, State, check, require, take
 
 # The number of a key is its place here.
 KEYS = ("none", "left", "right", "soft", "hard", "cw", "ccw", "hold")
 MAX_PREVIEWS = 6
+SHOWN_OF_STATE = 5
 MIN_TICK, MAX_TICK = 0.001, 1.0
-State = dict[str, NDArray[Any]]
+_COUNT = 2**62
 
 
 class View(NamedTuple):
-    """What the player of a game sees; cells are 0 (empty) or pieces 1 to 7.
+    """What the player of a game sees; cells are 0 (empty), pieces 1 to 7, or 8.
 
     Attributes:
         board: (rows, columns) uint8, top row first: the visible cells.
@@ -81,7 +85,7 @@ class GuidelineGames:
     Attributes:
         games: (n,) records of `guideline_kernels.GAME`; `games["score"]` is an array.
         cells: (n, rows + 20, columns) uint8, top row first: which piece each cell came
-            from; 0 is empty. The falling piece isn't in it.
+            from; 0 is empty, 8 full from the beginning. The falling piece isn't in it.
     """
 
     def __init__(
@@ -157,17 +161,18 @@ class GuidelineGames:
 
     def previews(self, game: int) -> list[int]:
         """Return the next pieces of a game that are shown."""
-        record = self.games[game]
-        first = int(record["position"][0]) + 1
-        shown = record["queue"][0, first : first + self.n_previews]
-        return [int(piece) for piece in shown]
+        return _coming(self.games[game], self.n_previews)
 
-    def seed(self, seed: int | None) -> None:
-        """Set the generators; the pieces already drawn stay until `begin`."""
-        if seed is None:
-            seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
-        words = [_splitmix(seed + game) for game in range(len(self))]
-        self.games["rng"][:, 0] = np.array(words, np.uint64)
+    def seed(self, seed: int | None, game: int | None = None) -> None:
+        """Set the generators; the pieces already drawn stay until `begin`.
+
+        Args:
+            game: of this one alone.
+        """
+        if game is None:
+            self.games["rng"][:, 0] = seed_words(seed, len(self))
+        else:
+            self.games["rng"][game] = seed_words(seed, 1)
 
     def begin(self, which: NDArray[np.int64] | None = None) -> None:
         """Begin games anew, all or those whose numbers are given; generators go on."""
@@ -236,12 +241,11 @@ class GuidelineGames:
     def _checked(
         self, actions: NDArray[np.int64], name: str, n_actions: int
     ) -> NDArray[np.int64]:
-        if actions.shape != (len(self),):
-            raise ValueError(f"{name}s: shape {actions.shape}; allowed: {(len(self),)}")
+        actions = whole_actions(name, actions, len(self), n_actions)
         if actions.min() < 0 or actions.max() >= n_actions:
             bad = int(actions[(actions < 0) | (actions >= n_actions)][0])
             raise ValueError(f"{name}: {bad}; allowed: 0 to {n_actions - 1}")
-        return np.ascontiguousarray(actions, np.int64)
+        return actions
 
     # Seeing
 
@@ -258,38 +262,7 @@ class GuidelineGames:
 
     def view(self, game: int) -> View:
         """Return what the player of a game sees."""
-        record = self.games[game]
-        kind, over = int(record["piece"]), bool(record["over"])
-        where = [int(record[name]) for name in ("facing", "x", "y")]
-        facing, x, y = where
-        piece, ghost = [], []
-        if not over:
-            distance = kernels.drop_distance(record["field"], kind, facing, x, y)
-            piece = self._cells_at(kind, facing, x, y)
-            ghost = self._cells_at(kind, facing, x, y - int(distance))
-        return View(
-            board=self.cells[game, HIDDEN_ROWS:].copy(),
-            piece=piece,
-            ghost=ghost,
-            kind=kind,
-            hold=int(record["hold"]),
-            can_hold=self.has_hold and bool(record["can_hold"]),
-            next=self.previews(game),
-            score=int(record["score"]),
-            lines=int(record["lines"]),
-            level=int(self.levels()[game]),
-            over=over,
-        )
-
-    def _cells_at(
-        self, piece: int, facing: int, x: int, y: int
-    ) -> list[tuple[int, int]]:
-        """Return (row from the top, column) of a piece's visible cells."""
-        return [
-            (self.rows - 1 - y - up, x + right)
-            for right, up in srs.CELLS[piece, facing].tolist()
-            if y + up < self.rows
-        ]
+        return _view(self.games[game], self.cells[game], self.rules, self.n_previews)
 
     # State in and out
 
@@ -300,13 +273,10 @@ class GuidelineGames:
             game: of this one alone.
 
         Returns:
-            `games` and `cells` as in the attributes, generators included.
+            `games` and `cells` as in the attributes, generators included, and the
+            rules: `hold`, `randomizer`, `tick` (in nanoseconds) and `level`.
         """
-        chosen = slice(None) if game is None else slice(game, game + 1)
-        return {
-            "games": self.games[chosen].copy(),
-            "cells": self.cells[chosen].copy(),
-        }
+        return take(self._fields(game))
 
     def set_state(self, state: State, game: int | None = None) -> None:
         """Go on from a state that `get_state` gave, bit for bit.
@@ -315,60 +285,189 @@ class GuidelineGames:
             game: set this one alone, from a state of one game.
 
         Raises:
-            ValueError: it isn't a state of such games; nothing is changed.
+            ValueError: it isn't a state of such games by these rules; nothing is
+                changed.
         """
-        chosen = slice(None) if game is None else slice(game, game + 1)
-        mine = {"games": self.games[chosen], "cells": self.cells[chosen]}
-        if not isinstance(state, dict) or set(state) != set(mine):
-            raise ValueError(
-                f"state: {state!r:.80}; allowed: a dict of games and cells"
-            )
-        for name, array in mine.items():
-            given = state[name]
-            if not isinstance(given, np.ndarray) or given.dtype != array.dtype:
-                kind = getattr(given, "dtype", type(given).__name__)
-                raise ValueError(f"state[{name!r}]: {kind}; allowed: {array.dtype}")
-            if given.shape != array.shape:
-                raise ValueError(
-                    f"state[{name!r}]: shape {given.shape}; allowed: {array.shape}"
-                )
-        self._check_records(state["games"], state["cells"])
-        for name, array in mine.items():
-            array[:] = state[name]
+        values = self.check_state(state, game)
+        for name, field in self._fields(game).items():
+            field.array[...] = values[name]
 
-    def _check_records(self, games: NDArray[Any], cells: NDArray[np.uint8]) -> None:
-        """Refuse what would send a kernel out of its arrays, or make no sense."""
-        bounds = {
-            "piece": (1, N_PIECES),
-            "hold": (0, N_PIECES),
-            "facing": (0, srs.FACINGS - 1),
-            "queue": (1, N_PIECES),
-            "position": (0, N_PIECES - 1),
-            "turned": (0, kernels.TURNED_BY_LAST_KICK),
-            "moves": (0, kernels.MAX_MOVES),
-            "combo": (-1, 2**62),
-            "rng": (1, 2**64 - 1),
-            **dict.fromkeys(("score", "lines", "pieces"), (0, 2**62)),
-            **dict.fromkeys(("fall_time", "lock_time"), (0, 2**62)),
+    def check_state(self, state: Any, game: int | None = None) -> State:
+        """Return `state` if `set_state` would take it.
+
+        Raises:
+            ValueError: as there.
+        """
+        if game is not None:
+            check_whole("game", game, 0, len(self) - 1)
+        values = check(state, self._fields(game))
+        _check_records(values["games"], values["cells"], self.rules)
+        return values
+
+    def state_from_board(self, board: Any, piece: str | None = None) -> State:
+        """Return the state of one game like these that begins on a board.
+
+        Args:
+            board: (rows, columns), the visible rows, top row first: 0 is empty, 1 to 7
+                a cell of that piece, 8 any other full one; or bools.
+            piece: which comes first, see PIECE_NAMES; None: the one that is drawn. It
+                and those to come are drawn by a copy of game 0's generator.
+
+        Raises:
+            ValueError: there is no such board or piece; the message says what is
+                allowed.
+        """
+        visible = cells_from(board, (self.rows, self.n_columns))
+        games, cells = self.games[:1].copy(), np.zeros_like(self.cells[:1])
+        kernels.begin_games(games, cells, np.zeros(1, np.int64), self.rules)
+        record = games[0]
+        if piece is not None:
+            is_bag = self.rules.randomizer == RANDOMIZERS["bag"]
+            put_first(record["queue"][0], piece, is_bag)
+        cells[0, HIDDEN_ROWS:] = visible
+        record["field"] = _field_of(cells[0], self.rules)
+        kernels.spawn(record, int(record["queue"][0, 0]), self.rules)
+        return self.check_state(
+            {**self.get_state(0), "games": games, "cells": cells}, 0
+        )
+
+    def _fields(self, game: int | None) -> dict[str, Field]:
+        one = slice(None) if game is None else slice(game, game + 1)
+        rules = {
+            "hold": int(self.rules.has_hold),
+            "randomizer": self.rules.randomizer,
+            "tick": self.rules.tick,
+            "level": self.rules.level,
         }
-        for name, (low, high) in bounds.items():
-            values = games[name]
-            if values.min() < low or values.max() > high:
-                wrong = values[(values < low) | (values > high)][0]
-                raise ValueError(f"state: {name} {wrong}; allowed: {low} to {high}")
-        if cells.max() > N_PIECES:
-            raise ValueError(f"state: cell {cells.max()}; allowed: 0 to {N_PIECES}")
-        field = np.zeros(kernels.SPAN, np.int64)
-        kernels.empty_field(field, self.rules)
-        first, last = kernels.WALL, kernels.WALL + self.n_columns
-        height = self.rows + HIDDEN_ROWS
-        bits = np.int64(1) << (np.arange(height)[::-1, None] + kernels.FLOOR)
-        for number, (record, own) in enumerate(zip(games, cells, strict=True)):
-            full = field.copy()
-            full[first:last] |= ((own > 0) * bits).sum(0)
-            if not np.array_equal(full, record["field"]):
-                raise ValueError(f"state: game {number}: field and cells disagree")
-            where = [int(record[name]) for name in ("piece", "facing", "x", "y")]
-            is_near = -kernels.WALL <= where[2] < last and -2 <= where[3] < height
-            if not record["over"] and not (is_near and kernels.fits(full, *where)):
-                raise ValueError(f"state: game {number}: its piece is on full cells")
+        return {
+            **{name: Field(np.array(rule), rule, rule) for name, rule in rules.items()},
+            "games": Field(self.games[one]),
+            "cells": Field(self.cells[one], 0, UNKNOWN),
+        }
+
+
+def view_of_state(state: State, game: int) -> View:
+    """Return what the player of a game sees whose state `get_state` gave.
+
+    The next five pieces are in it: a state doesn't say how many are shown.
+
+    Args:
+        state: of one game, or of several.
+        game: which of them.
+
+    Raises:
+        ValueError: it is no such state; the message says why.
+    """
+    require(state, ("games", "cells", "hold", "randomizer", "tick", "level"))
+    games, cells = state["games"], state["cells"]
+    if games.dtype != GAME or games.ndim != 1 or cells.ndim != 3:
+        raise ValueError("state: games and cells are none of guideline games")
+    check_whole("game", game, 0, min(len(games), len(cells)) - 1)
+    rows, columns = cells.shape[1] - HIDDEN_ROWS, cells.shape[2]
+    check_whole("rows", rows, MIN_SIZE, MAX_ROWS)
+    check_whole("columns", columns, MIN_SIZE, MAX_COLUMNS)
+    rules = Rules(
+        rows,
+        columns,
+        bool(state["hold"]),
+        int(state["randomizer"]),
+        int(state["tick"]),
+        int(state["level"]),
+    )
+    one = slice(game, game + 1)
+    _check_records(games[one], cells[one], rules)
+    return _view(games[game], cells[game], rules, SHOWN_OF_STATE)
+
+
+def _view(record: Any, cells: NDArray[np.uint8], rules: Rules, previews: int) -> View:
+    kind, over = int(record["piece"]), bool(record["over"])
+    facing, x, y = (int(record[name]) for name in ("facing", "x", "y"))
+    lines = int(record["lines"])
+    piece, ghost = [], []
+    if not over:
+        distance = kernels.drop_distance(record["field"], kind, facing, x, y)
+        piece = _cells_at(kind, facing, x, y, rules.rows)
+        ghost = _cells_at(kind, facing, x, y - int(distance), rules.rows)
+    return View(
+        board=cells[HIDDEN_ROWS:].copy(),
+        piece=piece,
+        ghost=ghost,
+        kind=kind,
+        hold=int(record["hold"]),
+        can_hold=rules.has_hold and bool(record["can_hold"]),
+        next=_coming(record, previews),
+        score=int(record["score"]),
+        lines=lines,
+        level=int(kernels.level_of(lines, rules)),
+        over=over,
+    )
+
+
+def _coming(record: Any, previews: int) -> list[int]:
+    first = int(record["position"][0]) + 1
+    return [int(piece) for piece in record["queue"][0, first : first + previews]]
+
+
+def _cells_at(
+    piece: int, facing: int, x: int, y: int, rows: int
+) -> list[tuple[int, int]]:
+    """Return (row from the top, column) of a piece's visible cells."""
+    return [
+        (rows - 1 - y - up, x + right)
+        for right, up in srs.CELLS[piece, facing].tolist()
+        if y + up < rows
+    ]
+
+
+def _field_of(cells: NDArray[np.uint8], rules: Rules) -> NDArray[np.int64]:
+    """Return the field that a game's cells, hidden rows included, make."""
+    field = np.zeros(kernels.SPAN, np.int64)
+    kernels.empty_field(field, rules)
+    bits = np.int64(1) << (np.arange(len(cells))[::-1, None] + kernels.FLOOR)
+    full = ((cells > 0) * bits).sum(0)
+    field[kernels.WALL : kernels.WALL + rules.columns] |= full
+    return field
+
+
+def _check_records(games: NDArray[Any], cells: NDArray[np.uint8], rules: Rules) -> None:
+    """Refuse what would send a kernel out of its arrays, or make no sense."""
+    height = rules.rows + HIDDEN_ROWS
+    # Where a box is whose piece is inside the walls.
+    x = (-2, rules.columns - 2)
+    y = (-2, height - 1)
+    bounds = {
+        "piece": (1, N_PIECES),
+        "hold": (0, N_PIECES),
+        "facing": (0, srs.FACINGS - 1),
+        "x": x,
+        "y": y,
+        "lowest": y,
+        "queue": (1, N_PIECES),
+        "position": (0, N_PIECES - 1),
+        "turned": (0, kernels.TURNED_BY_LAST_KICK),
+        "moves": (0, kernels.MAX_MOVES),
+        "combo": (-1, _COUNT),
+        "rng": (1, 2**64 - 1),
+        **dict.fromkeys(("score", "gained", "lines", "pieces"), (0, _COUNT)),
+        **dict.fromkeys(("fall_time", "lock_time"), (0, _COUNT)),
+        "cleared": (0, kernels.MAX_LINES),
+        "spin": (0, kernels.FULL_SPIN),
+        "locked": (0, N_PIECES),
+        "locked_facing": (0, srs.FACINGS - 1),
+        "locked_x": x,
+        "locked_y": y,
+    }
+    for name, (low, high) in bounds.items():
+        values = games[name]
+        if values.min() < low or values.max() > high:
+            wrong = values[(values < low) | (values > high)][0]
+            raise ValueError(f"state: {name} {wrong}; allowed: {low} to {high}")
+    for number, (record, own) in enumerate(zip(games, cells, strict=True)):
+        field = _field_of(own, rules)
+        if not np.array_equal(field, record["field"]):
+            raise ValueError(f"state: game {number}: field and cells disagree")
+        if (own > 0).all(1).any():
+            raise ValueError(f"state: game {number}: a row is full")
+        where = [int(record[name]) for name in ("piece", "facing", "x", "y")]
+        if not record["over"] and not kernels.fits(field, *where):
+            raise ValueError(f"state: game {number}: its piece is on full cells")

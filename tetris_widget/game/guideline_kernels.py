@@ -10,9 +10,10 @@ harddrop.com/wiki/Tetris_Guideline and in programs that cite it; TW: tetris.wiki
 - turning and spawning: see `srs`;
 - gravity: a row takes (0.8 - (level - 1) × 0.007)^(level - 1) seconds (TW, Marathon;
   TG). The curve, and with it the level, ends at 20, where it is 20 rows in a frame;
-- extended placement lock down (TG): a piece that rests locks after 0.5 seconds; moving
-  or turning it starts these anew, 15 times, after which it locks at once where it
-  rests; falling below the lowest row that it has reached gives it 15 again;
+- extended placement lock down (TG): a piece that rests locks after 0.5 seconds, the
+  guideline's at every level (only gravity goes by the level); moving or turning it
+  starts these anew, 15 times, after which it locks at once where it rests; falling
+  below the lowest row that it has reached gives it 15 again;
 - hold once for each piece; the held piece comes back as it spawns (TG);
 - points (TW, Scoring, "recent guideline compatible games"): see CLEAR_POINTS; times
   1.5 for a difficult clear (four lines, or a T-spin that clears) after another with no
@@ -652,6 +653,23 @@ def observe(games, cells, which, rules, previews, out):
             if game.hold:
                 seen[at + game.hold] = 1
             seen[at + N_PIECES + 1] = game.can_hold
+
+
+@njit(cache=True, nogil=True)
+def fill_planes(flags, shown, first, out):
+    """Fill a plane for each flag, where what is shown differs.
+
+    Args:
+        flags: (n, k) uint8.
+        shown: (n, k) uint8: those that `out` shows; updated.
+        first: the number of their first plane.
+        out: (n, first + k, rows, columns) uint8.
+    """
+    for i in range(flags.shape[0]):
+        for k in range(flags.shape[1]):
+            if flags[i, k] != shown[i, k]:
+                shown[i, k] = flags[i, k]
+                out[i, first + k] = flags[i, k]
 
 
 # Reachable placements

@@ -648,10 +648,31 @@ def fold(action, piece, n_columns):
     """Return the rotation and column that any action in range stands for.
 
     Orientations that look alike are one; a column too far right is the last that fits.
+    Whether it is too high is for `nearest_legal`.
     """
     rotation, column = unfold(action, n_columns)
     rotation &= ROTATIONS[piece] - 1  # the remainder: it is 1, 2 or 4
     return rotation, min(column, n_columns - WIDTHS[piece, rotation])
+
+
+@njit(cache=True)
+def nearest_legal(heights, n_columns, piece, rotation, column, rows):
+    """Return the rotation and column of the placement nearest to one that is too high.
+
+    The same orientation goes before the next ones, then the nearest column, of two the
+    left one. If there is none at all: the given one.
+    """
+    for turns in range(ROTATIONS[piece]):
+        turned = (rotation + turns) & (ROTATIONS[piece] - 1)
+        last_row = rows - HEIGHTS[piece, turned]
+        last_column = n_columns - WIDTHS[piece, turned]
+        for distance in range(n_columns):
+            for there in (column - distance, column + distance):
+                if there < 0 or there > last_column:
+                    continue
+                if landing_row(heights, piece, turned, there) <= last_row:
+                    return turned, there
+    return rotation, column
 
 
 @njit(cache=True)
@@ -663,9 +684,9 @@ def move(state, game, action, rows, randomizer, bits, heights):
         heights: the same.
 
     Returns:
-        Rotation, column, landing row from the floor (-1: it would not fit, and the
-        game is over with the board unchanged), lines cleared, and whether the game is
-        over.
+        Rotation, column, landing row from the floor, lines cleared, and whether the
+        game is over. On a board that no game leads to, without any placement for the
+        piece, the row is -1, and the game is over with the board unchanged.
     """
     columns, queue, position, rng, lines, pieces = state
     n_columns = columns.shape[1]
@@ -673,6 +694,11 @@ def move(state, game, action, rows, randomizer, bits, heights):
     rotation, column = fold(action, piece, n_columns)
     load(columns[game], bits, heights)
     row, cleared = drop(bits, heights, n_columns, piece, rotation, column, rows)
+    if row == NOT_LEGAL:
+        rotation, column = nearest_legal(
+            heights, n_columns, piece, rotation, column, rows
+        )
+        row, cleared = drop(bits, heights, n_columns, piece, rotation, column, rows)
     pieces[game] += 1
     if row == NOT_LEGAL:
         return rotation, column, row, 0, True

@@ -1,7 +1,7 @@
 """The seven pieces and their orientations, as pictures and as tables for the kernels.
 
-Owns shapes and their numbering (1 to 7; 0 is an empty cell). Deliberately doesn't know
-boards or rules.
+Owns shapes and their numbering (1 to 7; 0 is an empty cell, 8 a full one of which no
+piece is known). Deliberately doesn't know boards or rules.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 PIECE_NAMES = ("", "I", "O", "T", "S", "Z", "J", "L")
 N_PIECES = 7
+UNKNOWN = N_PIECES + 1
 MAX_ROTATIONS = 4
 MAX_WIDTH = 4
 N_CELLS = 4

@@ -78,8 +78,8 @@ def play(
         threads: how many play at the same time.
 
     Raises:
-        ValueError: an unknown feature, a weight that is not a finite number, or an
-            option out of its bounds.
+        ValueError: `weights` is no mapping, an unknown feature, a weight that is not a
+            finite number, or an option out of its bounds.
     """
     check_whole("rows", rows, MIN_SIZE, MAX_ROWS)
     check_whole("cols", cols, MIN_SIZE, MAX_COLUMNS)
@@ -119,6 +119,10 @@ def play(
 
 def _vector(weights: Mapping[str, float]) -> NDArray[np.float64]:
     """Return the weights of all features, in the order of FEATURES."""
+    if not isinstance(weights, Mapping):
+        raise ValueError(
+            f"weights: {weights!r}; allowed: a mapping of features to numbers"
+        )
     for name, weight in weights.items():
         if name not in FEATURES:
             near = difflib.get_close_matches(str(name), FEATURES, n=1, cutoff=0.5)

@@ -1,22 +1,25 @@
-"""Pictures of a board, as text or as pixels, without a window.
+"""Pictures of states and boards, as text or as pixels, without a window.
 
-Owns colours. Deliberately doesn't know the rules.
+`state_to_ansi` and `state_to_rgb` take what any `get_state` gives: that of `TetrisEnv`,
+`TetrisVecEnv`, `Games` or `GuidelineGames`. Owns colours. Deliberately doesn't know the
+rules.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tetris_widget.game.boards import cells_of_columns
+from tetris_widget.game.games import check_whole
+from tetris_widget.game.guideline import View, view_of_state
 from tetris_widget.game.pieces import cells as cells_of
-
-if TYPE_CHECKING:
-    from tetris_widget.game.guideline import View
+from tetris_widget.game.state import State, require
 
 CELL_PIXELS = 16
-# Empty, then the pieces 1 to 7, as in the panel.
+# Empty, then the pieces 1 to 7, as in the panel, and a full cell of no known piece.
 COLOURS = np.array(
     [
         (246, 247, 249),
@@ -27,12 +30,39 @@ COLOURS = np.array(
         (214, 69, 69),
         (60, 111, 209),
         (223, 123, 28),
+        (128, 134, 145),
     ],
     np.uint8,
 )
 _GRID = np.array((225, 228, 232), np.uint8)
 # Cells of what stands beside a board: hold on top, then the pieces to come.
 _SIDE_COLUMNS, _SLOT_ROWS = 5, 3
+
+
+def state_to_rgb(state: State, game: int = 0) -> NDArray[np.uint8]:
+    """Return a picture of a game from its state.
+
+    Under benchmark rules the board, (rows × 16, columns × 16, 3); games but the first
+    are grey, for their states don't say which piece a cell came from. Under guideline
+    rules as `view_to_rgb`, with the next five pieces.
+
+    Args:
+        state: of one game, or of several.
+        game: which of them.
+
+    Raises:
+        ValueError: it is no state, or has no such game; the message says why.
+    """
+    if _is_guideline(state):
+        return view_to_rgb(view_of_state(state, game))
+    return to_rgb(_cells_in(state, game))
+
+
+def state_to_ansi(state: State, game: int = 0) -> str:
+    """Return a game from its state as coloured text; see `state_to_rgb`."""
+    if _is_guideline(state):
+        return view_to_ansi(view_of_state(state, game))
+    return to_ansi(_cells_in(state, game))
 
 
 def to_rgb(cells: NDArray[Any]) -> NDArray[np.uint8]:
@@ -89,6 +119,22 @@ def view_to_ansi(view: View) -> str:
     over = ", over" if view.over else ""
     score = f"{view.score:,} points, {view.lines:,} lines, level {view.level}{over}"
     return "\n".join([*text, score])
+
+
+def _is_guideline(state: State) -> bool:
+    require(state, ())
+    return "games" in state
+
+
+def _cells_in(state: State, game: int) -> NDArray[np.uint8]:
+    require(state, ("cells", "after", "columns"))
+    columns = state["columns"]
+    check_whole("game", game, 0, len(columns) - 1)
+    if game:
+        return cells_of_columns(columns[game], len(state["cells"]))
+    # An env's game that has ended shows its last board until it is begun anew.
+    has_ended = bool(state.get("has_ended", False))
+    return state["after" if has_ended else "cells"]
 
 
 def _with_piece(view: View) -> NDArray[np.uint8]:

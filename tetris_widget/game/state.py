@@ -7,7 +7,7 @@ Deliberately doesn't know what the fields mean.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,15 +44,25 @@ def check(state: Any, fields: Mapping[str, Field]) -> State:
         ValueError: it doesn't; the message names the field, what it is, and what is
             allowed.
     """
-    if not isinstance(state, Mapping):
-        raise ValueError(f"state: {type(state).__name__}; allowed: a mapping of arrays")
-    for name in (*fields, *state):
-        if name not in state:
-            raise ValueError(f"{name}: is missing from the state")
+    require(state, tuple(fields))
+    for name in state:
         if name not in fields:
             raise ValueError(f"{name}: no such field; allowed: {', '.join(fields)}")
-        _check_field(name, state[name], fields[name])
+    for name, field in fields.items():
+        _check_field(name, state[name], field)
     return dict(state)
+
+
+def require(state: Any, names: Sequence[str]) -> None:
+    """Raise ValueError unless `state` is a mapping in which these are arrays."""
+    if not isinstance(state, Mapping):
+        raise ValueError(f"state: {type(state).__name__}; allowed: a mapping of arrays")
+    for name in names:
+        if name not in state:
+            raise ValueError(f"{name}: is missing from the state")
+        if not isinstance(state[name], np.ndarray):
+            kind = type(state[name]).__name__
+            raise ValueError(f"{name}: {kind}; allowed: an array")
 
 
 def split(state: Any, fields: Mapping[str, Field]) -> tuple[State, State]:
@@ -70,8 +80,6 @@ def split(state: Any, fields: Mapping[str, Field]) -> tuple[State, State]:
 
 def _check_field(name: str, value: Any, field: Field) -> None:
     wanted = field.array
-    if not isinstance(value, np.ndarray):
-        raise ValueError(f"{name}: {type(value).__name__}; allowed: an array")
     if value.shape != wanted.shape:
         raise ValueError(f"{name}: shape {value.shape}; allowed: {wanted.shape}")
     if value.dtype != wanted.dtype:
