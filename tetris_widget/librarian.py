@@ -228,7 +228,9 @@ class Librarian:
             elif self._is_playing:
                 self._on_message(message)
                 if message["type"] == "demo":
-                    self._tell("info", _playing(message["boards"]))
+                    self._is_playing = bool(message["boards"])
+                    if self._is_playing:
+                        self._tell("info", _playing(message["boards"]))
         with self._lock:
             has_died = connection is self._connection
             if has_died:

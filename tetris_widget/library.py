@@ -428,7 +428,7 @@ def _blank(config: TrainingConfig) -> BaseAlgorithm:
     """Return an untrained model that takes little memory, and no generator's place."""
     import torch
 
-    from tetris_widget.envs import TetrisVecEnv
+    from tetris_widget.training.environments import tetris_env
     from tetris_widget.training.policies import build_model
 
     small = config.replace(
@@ -439,18 +439,7 @@ def _blank(config: TrainingConfig) -> BaseAlgorithm:
         seed=None,
         torch_threads=torch.get_num_threads(),
     )
-    env = TetrisVecEnv(
-        1,
-        rows=config.rows,
-        columns=config.columns,
-        randomizer=config.randomizer,
-        action=config.action,
-        previews=config.previews,
-        hold=config.hold,
-        observation=config.observation,
-        max_pieces=config.max_pieces,
-    )
-    model = build_model(small, env)
+    model = build_model(small, tetris_env(config, 1, seed=None))
     # What plain SB3 goes on with when it loads the file.
     model.n_envs, model.seed = config.n_envs, config.seed
     values = {"n_steps": config.n_steps, "batch_size": config.batch_size}

@@ -20,7 +20,7 @@ import torch
 from tetris_widget.config import check_speed, moves_per_second
 from tetris_widget.library import ModelLibrary
 from tetris_widget.run_directory import to_jsonable
-from tetris_widget.training.display import DisplayGame
+from tetris_widget.training.display import watched_game
 
 Message = dict[str, Any]
 
@@ -60,7 +60,7 @@ class Board:
 
     def _begin(self) -> None:
         self._number += 1
-        self._game = DisplayGame(self.config, game=self._number)
+        self._game = watched_game(self.config, game=self._number)
 
 
 class Stage:
@@ -141,7 +141,14 @@ class Stage:
         now = time.monotonic()
         self._due = max(self._due + self._period, now)
         for number, board in enumerate(self._boards):
-            frame = board.move()
+            try:
+                frame = board.move()
+            except Exception as error:  # nobody else would hear of it
+                self._boards = []
+                self._connection.send({"type": "demo", "boards": []})
+                kind = type(error).__name__
+                self._tell("error", f"“{board.name}” cannot go on: {kind}: {error}")
+                return
             self._connection.send({"type": "frame", "board": number, "frame": frame})
 
     def _tell(self, level: str, text: str) -> None:

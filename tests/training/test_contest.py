@@ -65,7 +65,7 @@ def test_a_winner_is_confirmed_in_games_that_nobody_else_has_played() -> None:
     assert result.lower < result.mean_lines < result.upper
     assert not result.capped
     again = Arm(player(*GOOD), CONFIG, verdict.seed)
-    while again.decisions < result.pieces:
+    while again.pieces < result.pieces:
         again.play()
     assert again.summarise() == result
 
