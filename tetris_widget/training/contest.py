@@ -98,7 +98,10 @@ class Arm:
         self.max_lines = max(self.max_lines, other.max_lines)
 
     def bound(self, errors: float) -> float:
-        """Return the logarithm of the mean, so many standard errors away."""
+        """Return the logarithm of the mean, so many standard errors away.
+
+        Who has cleared no line may do anything better than that: -∞ at the least.
+        """
         return _bound(self.lines, self.ended, errors)
 
     def summarise(self) -> Evaluation:
@@ -136,17 +139,20 @@ class Contest:
 
     Args:
         config: whose game is played.
-        mean_lines: of the best one until now, which is not here to play.
+        mean_lines: of the best one until now, which is not here to play; None: there
+            is none, and the first policy becomes it, whatever it does.
         games: by which that is known.
     """
 
     def __init__(
-        self, config: TrainingConfig, mean_lines: float = 0.0, games: int = 1
+        self, config: TrainingConfig, mean_lines: float | None = None, games: int = 1
     ) -> None:
         self._config = config
         self._seed = (config.seed or 0) + SEED_OFFSET
         # What the best one is believed to do at least; of its arm, if it has one.
-        self._bar = _bound(mean_lines * max(games, 1), games, -CAUTION)
+        self._bar = None
+        if mean_lines is not None:
+            self._bar = _bound(mean_lines * max(games, 1), games, -CAUTION)
         self._champion: Arm | None = None
         self._candidates: dict[Arm, Any] = {}
         self._waiting: tuple[Player, Any] | None = None
@@ -216,7 +222,7 @@ class Contest:
             self._spent_on_new += spent
         else:
             self._spent_on_old += spent
-        if arm is not self._champion and arm.bound(-CAUTION) > self._current_bar():
+        if arm is not self._champion and self._is_best(arm):
             fresh = self._new_arm(arm.player)
             self._trial = _Trial(arm, fresh, self._seed - GAMES, arm.pieces)
         else:
@@ -243,7 +249,7 @@ class Contest:
         arm, fresh = trial.arm, trial.fresh
         self._trial = None
         arm.add(fresh)
-        if arm.bound(-CAUTION) > self._current_bar():
+        if self._is_best(arm):
             self._champion = arm
             found = Verdict(self._candidates[arm], fresh.summarise(), trial.seed)
             with self._lock:
@@ -253,13 +259,19 @@ class Contest:
     def _drop(self) -> None:
         """Drop who cannot become the best; the champion stays."""
         bar = self._current_bar()
+        if bar is None:
+            return
         others = [arm for arm in self._candidates if arm is not self._champion]
         others.sort(key=lambda arm: arm.bound(CAUTION))
         for place, arm in enumerate(reversed(others)):
             if place >= MAX_ARMS or arm.bound(CAUTION) < bar:
                 del self._candidates[arm]
 
-    def _current_bar(self) -> float:
+    def _is_best(self, arm: Arm) -> bool:
+        bar = self._current_bar()
+        return bar is None or arm.bound(-CAUTION) > bar
+
+    def _current_bar(self) -> float | None:
         champion = self._champion
         return self._bar if champion is None else champion.bound(-CAUTION)
 
@@ -330,6 +342,8 @@ class ContestThread:
 
 
 def _bound(lines: float, ended: int, errors: float) -> float:
+    if not lines and errors < 0:
+        return -math.inf
     mean = max(lines, LEAST_LINES) / max(ended, 1)
     return math.log(mean) + errors * relative_error(lines, ended)
 

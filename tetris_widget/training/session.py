@@ -436,7 +436,7 @@ class _Contest:
         # Another run, or this one before it resumed, may have left a better one here.
         saved = read_metadata(self._path) or {}
         self._contest = Contest(
-            config, float(saved.get("mean_lines", 0.0)), int(saved.get("finished", 1))
+            config, saved.get("mean_lines"), int(saved.get("finished", 1))
         )
         self._average = ParameterAverage()
         self._is_averages_turn = False
