@@ -20,6 +20,7 @@ from tetris_widget.config import TrainingConfig
 from tetris_widget.librarian import Librarian
 from tetris_widget.library import ModelLibrary
 from tetris_widget.run_directory import RunDirectory
+from tetris_widget.training.best import model_zip
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -174,6 +175,55 @@ def test_two_models_play_the_same_pieces_side_by_side(
     count = len(told)
     time.sleep(0.3)
     assert len(told) == count
+
+
+def test_models_that_press_keys_play_the_same_pieces_side_by_side(
+    librarian: Librarian, told: Told, library: ModelLibrary, tmp_path: Path
+) -> None:
+    kind = {"action": "keys", "observation": "flat", "policy": "mlp", "hold": False}
+    options = {**SMALL, **kind, "rows": 20, "columns": 10, "total_timesteps": 64}
+    for number, name in enumerate("ab"):
+        session = new_run(
+            TrainingConfig(**options, seed=number, run_dir=str(tmp_path / name))
+        )
+        session.train()
+        library.save(name, session.run, "last")
+    librarian.request({"do": "demo", "names": ["a", "b"], "speed": 1.0})
+
+    def coming(board: int) -> dict[int, int]:
+        """Return what came next after so many pieces of the first game."""
+        frames = [m["frame"] for m in told.of_type("frame") if m["board"] == board]
+        return {f["pieces"]: f["next"][0] for f in frames if f["game"] == 1}
+
+    wait_for(lambda: len(coming(0).keys() & coming(1).keys()) > 3)
+    first, second = coming(0), coming(1)
+    both = first.keys() & second.keys()
+    assert [first[k] for k in both] == [second[k] for k in both]
+
+
+def test_a_model_that_cannot_play_on_is_told_and_ends_its_show(
+    librarian: Librarian, told: Told, library: ModelLibrary, tmp_path: Path
+) -> None:
+    options = {**SMALL, "observation": "flat", "policy": "mlp", "total_timesteps": 64}
+    session = new_run(TrainingConfig(**options, run_dir=str(tmp_path)))
+    session.train()
+    model = session.session._model
+    for parameter in model.policy.parameters():
+        parameter.data.fill_(float("nan"))
+    library.path.mkdir()
+    metadata = {"config": session.run.config().to_dict()}
+    library.file("broken").write_bytes(model_zip(model, metadata))
+    librarian.request({"do": "demo", "names": ["broken"], "speed": 1.0})
+    told.wait_for_text("“broken” cannot go on: ValueError: ")
+    assert [len(m["boards"]) for m in told.of_type("demo")] == [1, 0]
+    assert not [m for m in told.of_type("told") if "same pieces" in m["text"]]
+    # The process goes on.
+    assert librarian._process is not None
+    pid = librarian._process.pid
+    job = {"run_dir": str(session.run.path), "which": "latest", "notes": ""}
+    librarian.request({"do": "save", "name": "sound", **job})
+    told.wait_for_text("“sound” is saved")
+    assert librarian._process.pid == pid
 
 
 def test_the_pace_is_the_sliders(

@@ -130,6 +130,25 @@ def test_every_algorithm_is_kept(
         assert again.learning_starts == model.learning_starts
 
 
+@pytest.mark.parametrize("action", ["keys", "reachable"])
+def test_a_model_under_guideline_rules_is_kept_evaluated_and_loaded(
+    action: str, library: ModelLibrary, tmp_path: Path
+) -> None:
+    kind = {"action": action, "observation": "flat", "policy": "mlp"}
+    options = {**SMALL, **kind, "total_timesteps": 64}
+    session = new_run(TrainingConfig(**options, run_dir=str(tmp_path)))
+    session.train()
+    library.save(action, session.run, "last")
+    (row,) = library.entries()
+    assert row["lower"] <= row["mean_lines"] <= row["upper"]
+    assert row["upper"] > 0
+    model = library.load(action)
+    trained = session.session._model
+    assert_equal_parameters(model.get_parameters(), trained.get_parameters())
+    assert model.observation_space == trained.observation_space
+    assert model.action_space == trained.action_space
+
+
 def test_names_are_changed_and_models_deleted(
     library: ModelLibrary, run: RunDirectory
 ) -> None:

@@ -297,16 +297,11 @@ class TrainingConfig(BaseModel):
                 f"{self.observation!r} with policy={self.policy!r}; allowed: "
                 "observation 'flat' with policy 'mlp', 'board' with 'mlp' or 'cnn'"
             )
-        if self.target_lines is not None:
-            raise ValueError(
-                f"target_lines: {self.target_lines:g} is only noticed by evaluations, "
-                f"and of action={self.action!r} there are none; allowed: None"
-            )
         return self
 
     @property
     def is_benchmark(self) -> bool:
-        """Whether it is our game under benchmark rules, which is evaluated."""
+        """Whether it is our own game under benchmark rules."""
         return self.env_id is None and self.action == "placements"
 
     @model_validator(mode="after")

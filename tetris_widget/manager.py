@@ -129,14 +129,18 @@ class TrainingManager:
 
     # Starting and ending
 
-    def prepare(self) -> None:
-        """Start a process that loads and compiles everything, and waits for a run."""
+    def prepare(self, config: TrainingConfig | None = None) -> None:
+        """Start a process that loads and compiles everything, and waits for a run.
+
+        Args:
+            config: what kind of run it will be; None: the default.
+        """
         with self._lock:
             if not self.is_running() and not (self._is_warm and self._is_alive()):
                 self._new_channels()
                 self._is_warm = True
                 self._is_ready = False
-                self._spawn({"warm": True})
+                self._spawn({"warm": (config or TrainingConfig()).to_dict()})
 
     def start_training(
         self,

@@ -20,7 +20,7 @@ import torch
 from tetris_widget.config import check_speed, moves_per_second
 from tetris_widget.library import ModelLibrary
 from tetris_widget.run_directory import to_jsonable
-from tetris_widget.training.display import DisplayGame
+from tetris_widget.training.display import watched_game
 
 Message = dict[str, Any]
 
@@ -60,7 +60,7 @@ class Board:
 
     def _begin(self) -> None:
         self._number += 1
-        self._game = DisplayGame(self.config, game=self._number)
+        self._game = watched_game(self.config, game=self._number)
 
 
 class Stage:
@@ -147,12 +147,14 @@ class Stage:
     def _play(self) -> None:
         now = time.monotonic()
         self._due = max(self._due + self._period, now)
-        try:
-            frames = [board.move() for board in self._boards]
-        except BaseException:
-            self._fail_demo()
-            raise
-        for number, frame in enumerate(frames):
+        for number, board in enumerate(self._boards):
+            try:
+                frame = board.move()
+            except Exception as error:
+                self._fail_demo()
+                kind = type(error).__name__
+                text = f"“{board.name}” cannot go on: {kind}: {error}"
+                raise ValueError(text) from error
             self._show({"type": "frame", "board": number, "frame": frame})
 
     def _fail_demo(self) -> None:

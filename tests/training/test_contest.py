@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tetris_widget.config import TrainingConfig
-from tetris_widget.envs import TetrisVecEnv
 from tetris_widget.training import contest as module
 from tetris_widget.training.contest import Arm, Contest, ContestThread, Verdict
+from tetris_widget.training.environments import tetris_env
 from tetris_widget.training.evaluation import Player
 from tetris_widget.training.policies import build_model
 
@@ -22,8 +22,7 @@ BAD, FAIR, GOOD = (1.0, 1.0), (-1.0, 0.0), (0.0, -1.0)
 
 
 def player(holes: float, heights: float) -> Player:
-    env = TetrisVecEnv(2, rows=CONFIG.rows, columns=CONFIG.columns, seed=0)
-    model: Any = build_model(CONFIG, env)
+    model: Any = build_model(CONFIG, tetris_env(CONFIG, 2, seed=0))
     weights = model.policy.net.scorer.layers.weight.data
     weights.zero_()
     weights[0, 4], weights[0, 9] = holes, heights
@@ -65,9 +64,105 @@ def test_a_winner_is_confirmed_in_games_that_nobody_else_has_played() -> None:
     assert result.lower < result.mean_lines < result.upper
     assert not result.capped
     again = Arm(player(*GOOD), CONFIG, verdict.seed)
-    while again.decisions < result.pieces:
+    while again.pieces < result.pieces:
         again.play()
     assert again.summarise() == result
+
+
+class Endless(Player):
+    """Plays nothing: games that never end, and pieces as a test says."""
+
+    def __init__(self) -> None:
+        pass
+
+    def move(self, table: Any, *_: Any) -> int:
+        table.games.pieces += 1
+        table.games.lines += 1
+        return len(table.over)
+
+
+def confirming(first: int, seconds: float) -> float:
+    """Return how long a leader of so many pieces was confirmed, in turns so long."""
+    contest = Contest(CONFIG)
+    contest.offer(Endless(), "endless")
+    arm = contest._next_new()
+    assert arm is not None
+    while arm.pieces < first:
+        arm.play()
+    contest.work(0.0)
+    spent = 0.0
+    while contest._trial is not None:
+        contest._trial.fresh.play()
+        contest._trial.seconds += seconds
+        spent += seconds
+        contest._end_trial(contest._trial)
+    return spent
+
+
+def test_a_leader_of_long_games_plays_again_as_much_as_it_had() -> None:
+    # Each turn is a piece in each of the contest's games.
+    assert confirming(first=10 * module.GAMES, seconds=0.5) == 5.0
+    assert confirming(first=2 * module.GAMES, seconds=0.5) == 3.0
+    assert confirming(first=100 * module.GAMES, seconds=0.5) == 10.0
+
+
+def test_games_that_do_not_end_are_told_as_a_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "CONFIRMING_SECONDS", 0.1)
+    contest = Contest(CONFIG)
+    contest.offer(Endless(), "endless")
+    while (verdict := contest.take_verdict()) is None:
+        contest.work(0.05)
+    result = verdict.evaluation
+    assert result.capped
+    assert result.finished == 0
+    assert 0 < result.lower < result.mean_lines
+
+
+def test_keys_and_reachable_placements_have_a_contest_too() -> None:
+    for action in ("keys", "reachable"):
+        kind = {"action": action, "observation": "flat", "policy": "mlp"}
+        config = CONFIG.replace(**kind)
+        one = Player(build_model(config, tetris_env(config, 2, seed=0)))
+        contest = Contest(config)
+        contest.offer(one, action)
+        (verdict,) = play_until_quiet(contest)
+        result = verdict.evaluation
+        assert result.finished >= module.CONFIRMING_GAMES
+        assert result.pieces > result.finished
+        again = Arm(one, config, verdict.seed)
+        while again.ended < result.finished or again.pieces < result.pieces:
+            again.play()
+        assert again.summarise() == result
+
+
+def test_a_mean_of_a_few_lines_is_not_taken_for_sure() -> None:
+    few, many = Arm(Endless(), CONFIG, 0), Arm(Endless(), CONFIG, 0)
+    for arm, lines in ((few, 4), (many, 4_000)):
+        arm.ended, arm._lines = 100, lines
+    spread = [arm.bound(1.0) - arm.bound(-1.0) for arm in (few, many)]
+    assert spread[0] == pytest.approx(2 * np.sqrt(1 / 100 + 1 / 4))
+    assert spread[1] == pytest.approx(2 * np.sqrt(1 / 100 + 1 / 4_000))
+
+
+def test_there_is_a_best_one_before_a_line_is_cleared() -> None:
+    class Idle(Endless):
+        def move(self, table: Any, *_: Any) -> int:
+            table.over[:] = True
+            return len(table.over)
+
+    contest = Contest(CONFIG)
+    for number in range(3):
+        contest.offer(Idle(), number)
+    (verdict,) = play_until_quiet(contest)
+    assert verdict.candidate == 2
+    assert verdict.evaluation.mean_lines == 0.0
+    # Others that clear none are no better; who clears one is.
+    contest.offer(Idle(), "idle")
+    assert play_until_quiet(contest) == []
+    contest.offer(player(*FAIR), "fair")
+    assert play_until_quiet(contest)[0].candidate == "fair"
 
 
 def test_who_is_not_better_than_the_best_before_does_not_win() -> None:

@@ -9,18 +9,23 @@ import numpy as np
 import pytest
 
 from tetris_widget.config import TrainingConfig
-from tetris_widget.envs import TetrisVecEnv
+from tetris_widget.training.environments import tetris_env
 from tetris_widget.training.evaluation import Evaluator, exponential_interval
 from tetris_widget.training.policies import build_model
 
 pytestmark = pytest.mark.timeout(60)
 
+KINDS: list[dict[str, Any]] = [
+    {},
+    {"action": "keys", "observation": "flat", "policy": "mlp"},
+    {"action": "reachable", "observation": "board", "policy": "cnn"},
+]
+
 
 def make(**options: Any) -> tuple[TrainingConfig, Any]:
     config = TrainingConfig(**options)
-    env = TetrisVecEnv(2, rows=config.rows, columns=config.columns, seed=0)
     small = config.replace(n_envs=2, n_steps=8, batch_size=16)
-    return config, build_model(small, env)
+    return config, build_model(small, tetris_env(config, 2, seed=0))
 
 
 def run(evaluator: Evaluator) -> Any:
@@ -29,8 +34,9 @@ def run(evaluator: Evaluator) -> Any:
     return result
 
 
-def test_the_mean_is_the_plain_one_when_every_game_ends() -> None:
-    config, model = make(evaluation_games=10)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_mean_is_the_plain_one_when_every_game_ends(kind: dict[str, Any]) -> None:
+    config, model = make(evaluation_games=10, **kind)
     evaluator = Evaluator(config)
     evaluator.begin(model)
     result = run(evaluator)
@@ -39,8 +45,9 @@ def test_the_mean_is_the_plain_one_when_every_game_ends() -> None:
     assert not result.capped
 
 
-def test_games_that_are_cut_count_as_not_ended() -> None:
-    config, model = make(evaluation_games=4, evaluation_max_pieces=3)
+@pytest.mark.parametrize("kind", KINDS)
+def test_games_that_are_cut_count_as_not_ended(kind: dict[str, Any]) -> None:
+    config, model = make(evaluation_games=4, evaluation_max_pieces=3, **kind)
     evaluator = Evaluator(config)
     evaluator.begin(model)
     result = run(evaluator)
@@ -49,13 +56,17 @@ def test_games_that_are_cut_count_as_not_ended() -> None:
     assert result.pieces == 12
 
 
-def test_each_evaluation_plays_other_games_and_a_rerun_the_same() -> None:
-    config, model = make(evaluation_games=5)
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_evaluation_plays_other_games_and_a_rerun_the_same(
+    kind: dict[str, Any],
+) -> None:
+    config, model = make(evaluation_games=5, **kind)
     first, again = Evaluator(config), Evaluator(config)
     pieces = []
     for evaluator in (first, first, again):
         evaluator.begin(model)
-        pieces.append(run(evaluator).pieces)
+        run(evaluator)
+        pieces.append(evaluator._table.games.pieces.tolist())
     assert pieces[0] == pieces[2]
     assert pieces[0] != pieces[1]
 
@@ -97,5 +108,19 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert 0.93 < covered / trials < 0.985
 
 
-def test_nothing_cleared_is_an_interval_at_zero() -> None:
-    assert exponential_interval(0, 20) == (0.0, 0.0)
+@pytest.mark.parametrize("mean", [0.02, 0.3, 1.0, 5.0])
+@pytest.mark.parametrize("games", [20, 100])
+def test_few_lines_are_no_certainty(mean: float, games: int) -> None:
+    rng = np.random.default_rng(0)
+    totals = rng.negative_binomial(games, 1 / (1 + mean), 2_000)
+    intervals = [exponential_interval(total, games) for total in totals]
+    covered = np.mean([lower <= mean <= upper for lower, upper in intervals])
+    # Whole numbers of few lines leave no interval that is wrong just as often.
+    assert covered > 0.93
+
+
+def test_nothing_cleared_is_an_interval_from_zero() -> None:
+    lower, upper = exponential_interval(0, 20)
+    assert lower == 0.0
+    # Twenty games of this mean have no line in one case of forty.
+    assert (1 / (1 + upper)) ** 20 == pytest.approx(0.025, rel=0.05)

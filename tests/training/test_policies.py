@@ -14,6 +14,7 @@ from tetris_widget.envs import TetrisVecEnv
 from tetris_widget.training.best import save_model
 from tetris_widget.training.checkpoint import copy_parameters
 from tetris_widget.training.display import DisplayGame
+from tetris_widget.training.environments import build_env, tetris_env
 from tetris_widget.training.evaluation import Evaluation, Evaluator
 from tetris_widget.training.policies import (
     MaskedCategorical,
@@ -36,13 +37,7 @@ ALL += [(algorithm, "board", "patterns") for algorithm in ("ppo", "a2c")]
 def make(**options: Any) -> tuple[TrainingConfig, Any, TetrisVecEnv]:
     small = {"rows": 8, "columns": 5, "n_envs": 4, "n_steps": 8, "batch_size": 32}
     config = TrainingConfig(**{**small, **options})
-    env = TetrisVecEnv(
-        config.n_envs,
-        rows=config.rows,
-        columns=config.columns,
-        observation=config.observation,
-        seed=config.seed,
-    )
+    env = tetris_env(config, config.n_envs, config.seed)
     return config, build_model(config, env), env
 
 
@@ -163,14 +158,7 @@ def test_the_default_learns_a_hundred_lines_per_game_within_seconds() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_learns_and_plays(name: str) -> None:
     config = TrainingConfig.preset(name, rows=8, columns=6, evaluation_games=4)
-    env = TetrisVecEnv(
-        config.n_envs,
-        rows=config.rows,
-        columns=config.columns,
-        observation=config.observation,
-        reward=config.reward,
-    )
-    model = build_model(config, env)
+    model = build_model(config, build_env(config))
     before = copy_parameters(model.get_parameters())["policy"]
     model.learn(2_048)
     after = model.get_parameters()["policy"]

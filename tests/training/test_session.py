@@ -42,7 +42,7 @@ def replay(run: Run, path: Path, metadata: dict[str, Any]) -> Any:
     parameters = PPO.load(path, device="cpu").get_parameters()
     config = run.session._config
     arm = Arm(Player(model, parameters), config, metadata["seed"])
-    while arm.decisions < metadata["pieces"]:
+    while arm.pieces < metadata["pieces"]:
         arm.play()
     return arm.summarise()
 

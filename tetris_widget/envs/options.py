@@ -45,8 +45,8 @@ def make_problem(
     observation: str | None,
     previews: int | None,
     hold: bool | None,
-    tick: float,
-    level: int,
+    tick: float = 0.1,
+    level: int = 1,
     **options: Any,
 ) -> Problem:
     """Return `n` games as a learning problem; see `TetrisVecEnv` for the options.

@@ -154,6 +154,16 @@ class GuidelineGames:
         """Which games are over: (n,) bool."""
         return self.games["over"]
 
+    @property
+    def lines(self) -> NDArray[np.int64]:
+        """Lines cleared so far in each game: (n,) int64."""
+        return self.games["lines"]
+
+    @property
+    def pieces(self) -> NDArray[np.int64]:
+        """Pieces placed so far in each game: (n,) int64."""
+        return self.games["pieces"]
+
     def levels(self) -> NDArray[np.int64]:
         """Return the level of each game: (n,)."""
         reached = 1 + self.games["lines"] // kernels.LINES_PER_LEVEL

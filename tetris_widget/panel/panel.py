@@ -200,7 +200,7 @@ class TrainingPanel:
     def _prepare(self) -> None:
         with self._lock:
             if not self._is_closed:
-                self._manager.prepare()
+                self._manager.prepare(self.config)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         self._prepare()

@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from tetris_widget.config import TrainingConfig
-from tetris_widget.game import kernels
 from tetris_widget.training.evaluation import (
+    LEAST_LINES,
     Evaluation,
     Player,
-    Table,
     exponential_interval,
+    relative_error,
 )
+from tetris_widget.training.table import Table
 
 # A contest's games never share a seed with training's, evaluation's, or the display's.
 SEED_OFFSET = 3_000_000_019
@@ -35,10 +36,12 @@ GAMES = 64
 TURN_SECONDS = 0.2
 # Of a policy whose games are short, so many are enough.
 TURN_GAMES = 100
-# A leader is confirmed in so many games that end (the standard error is then a tenth),
-# or for so long.
+# A leader is confirmed in so many games that end (the standard error is then a tenth).
+# Where games are too long for that: for so long at least, and until it has placed as
+# many pieces as those that made it the leader; but not for longer than that.
 CONFIRMING_GAMES = 100
 CONFIRMING_SECONDS = 3.0
+MAX_CONFIRMING_SECONDS = 10.0
 MAX_ARMS = 12
 # Standard errors between a policy's mean and what it is believed to be at least.
 CAUTION = 1.0
@@ -59,15 +62,13 @@ class Arm:
 
     Attributes:
         ended: games that have ended.
-        decisions: moves made.
     """
 
     def __init__(self, player: Player, config: TrainingConfig, seed: int) -> None:
         self.player = player
         self.ended = 0
-        self.decisions = 0
         self.max_lines = 0
-        self._lines = 0
+        self._lines = self._pieces = 0
         self._table = Table(config, GAMES, seed)
 
     @property
@@ -75,30 +76,33 @@ class Arm:
         """Lines cleared in all games, those under way included."""
         return self._lines + int(self._table.games.lines.sum())
 
+    @property
+    def pieces(self) -> int:
+        """Pieces placed in all games, those under way included."""
+        return self._pieces + int(self._table.games.pieces.sum())
+
     def play(self) -> None:
         """Play on for some milliseconds."""
-        table = self._table
-        games = table.games
-        self.decisions += self.player.move(table)
-        ended, lines, longest = kernels.begin_again(
-            games.state, table.over, games.randomizer
-        )
-        self.ended += ended
-        self._lines += lines
-        self.max_lines = max(self.max_lines, longest)
+        self.player.move(self._table)
+        ended = self._table.begin_again()
+        self.ended += ended.games
+        self._lines += ended.lines
+        self._pieces += ended.pieces
+        self.max_lines = max(self.max_lines, ended.max_lines)
 
     def add(self, other: Arm) -> None:
         """Count the games of another arm of the same policy as one's own."""
         self.ended += other.ended
-        self.decisions += other.decisions
         self._lines += other.lines
+        self._pieces += other.pieces
         self.max_lines = max(self.max_lines, other.max_lines)
 
     def bound(self, errors: float) -> float:
-        """Return the logarithm of the mean, so many standard errors away."""
-        # Game lengths are about exponential: the relative error is 1 / √games.
-        ended = max(self.ended, 1)
-        return math.log(max(self.lines, 0.5) / ended) + errors / math.sqrt(ended)
+        """Return the logarithm of the mean, so many standard errors away.
+
+        Who has cleared no line may do anything better than that: -∞ at the least.
+        """
+        return _bound(self.lines, self.ended, errors)
 
     def summarise(self) -> Evaluation:
         """Return what the games have shown."""
@@ -110,7 +114,7 @@ class Arm:
             games=self.ended + int((self._table.games.pieces > 0).sum()),
             finished=self.ended,
             max_lines=max(self.max_lines, int(self._table.games.lines.max())),
-            pieces=self.decisions,
+            pieces=self.pieces,
             capped=self.ended == 0,
         )
 
@@ -135,17 +139,20 @@ class Contest:
 
     Args:
         config: whose game is played.
-        mean_lines: of the best one until now, which is not here to play.
+        mean_lines: of the best one until now, which is not here to play; None: there
+            is none, and the first policy becomes it, whatever it does.
         games: by which that is known.
     """
 
     def __init__(
-        self, config: TrainingConfig, mean_lines: float = 0.0, games: int = 1
+        self, config: TrainingConfig, mean_lines: float | None = None, games: int = 1
     ) -> None:
         self._config = config
         self._seed = (config.seed or 0) + SEED_OFFSET
         # What the best one is believed to do at least; of its arm, if it has one.
-        self._bar = math.log(max(mean_lines, 0.5)) - CAUTION / math.sqrt(max(games, 1))
+        self._bar = None
+        if mean_lines is not None:
+            self._bar = _bound(mean_lines * max(games, 1), games, -CAUTION)
         self._champion: Arm | None = None
         self._candidates: dict[Arm, Any] = {}
         self._waiting: tuple[Player, Any] | None = None
@@ -215,8 +222,9 @@ class Contest:
             self._spent_on_new += spent
         else:
             self._spent_on_old += spent
-        if arm is not self._champion and arm.bound(-CAUTION) > self._current_bar():
-            self._trial = _Trial(arm, self._new_arm(arm.player), self._seed - GAMES)
+        if arm is not self._champion and self._is_best(arm):
+            fresh = self._new_arm(arm.player)
+            self._trial = _Trial(arm, fresh, self._seed - GAMES, arm.pieces)
         else:
             self._drop()
         return True
@@ -236,12 +244,12 @@ class Contest:
         return max(hopeful, key=lambda arm: arm.bound(CAUTION), default=None)
 
     def _end_trial(self, trial: _Trial) -> None:
-        arm, fresh = trial.arm, trial.fresh
-        if fresh.ended < CONFIRMING_GAMES and trial.seconds < CONFIRMING_SECONDS:
+        if not trial.is_over:
             return
+        arm, fresh = trial.arm, trial.fresh
         self._trial = None
         arm.add(fresh)
-        if arm.bound(-CAUTION) > self._current_bar():
+        if self._is_best(arm):
             self._champion = arm
             found = Verdict(self._candidates[arm], fresh.summarise(), trial.seed)
             with self._lock:
@@ -251,13 +259,19 @@ class Contest:
     def _drop(self) -> None:
         """Drop who cannot become the best; the champion stays."""
         bar = self._current_bar()
+        if bar is None:
+            return
         others = [arm for arm in self._candidates if arm is not self._champion]
         others.sort(key=lambda arm: arm.bound(CAUTION))
         for place, arm in enumerate(reversed(others)):
             if place >= MAX_ARMS or arm.bound(CAUTION) < bar:
                 del self._candidates[arm]
 
-    def _current_bar(self) -> float:
+    def _is_best(self, arm: Arm) -> bool:
+        bar = self._current_bar()
+        return bar is None or arm.bound(-CAUTION) > bar
+
+    def _current_bar(self) -> float | None:
         champion = self._champion
         return self._bar if champion is None else champion.bound(-CAUTION)
 
@@ -268,12 +282,30 @@ class Contest:
 
 @dataclass
 class _Trial:
-    """The fresh games that may confirm a leader."""
+    """The fresh games that may confirm a leader.
+
+    Attributes:
+        arm: the leader.
+        fresh: the same policy in those games.
+        seed: of the first of them.
+        pieces: that the leader had placed when it became that.
+        seconds: spent so far.
+    """
 
     arm: Arm
     fresh: Arm
     seed: int
+    pieces: int
     seconds: float = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the games say enough, or have taken long enough."""
+        if self.fresh.ended >= CONFIRMING_GAMES:
+            return True
+        if self.seconds >= CONFIRMING_SECONDS and self.fresh.pieces >= self.pieces:
+            return True
+        return self.seconds >= MAX_CONFIRMING_SECONDS
 
 
 class ContestThread:
@@ -307,6 +339,13 @@ class ContestThread:
                     time.sleep(REST_SECONDS)
         except BaseException as error:  # raised again by `call`
             self._error = error
+
+
+def _bound(lines: float, ended: int, errors: float) -> float:
+    if not lines and errors < 0:
+        return -math.inf
+    mean = max(lines, LEAST_LINES) / max(ended, 1)
+    return math.log(mean) + errors * relative_error(lines, ended)
 
 
 def has_second_core() -> bool:

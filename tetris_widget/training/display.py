@@ -12,10 +12,10 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from tetris_widget.config import TrainingConfig
-from tetris_widget.envs import TetrisVecEnv
 from tetris_widget.envs.observations import Observer
 from tetris_widget.envs.placements import move_frame
 from tetris_widget.game import Games, kernels
+from tetris_widget.training.environments import tetris_env
 from tetris_widget.training.evaluation import greedy_actions
 from tetris_widget.training.policies import linear_weights
 
@@ -32,7 +32,7 @@ class DisplayGame:
     """
 
     def __init__(self, config: TrainingConfig, game: int | None = None) -> None:
-        seed = SEED_OFFSET + ((config.seed or 0) if game is None else game)
+        seed = _seed(config, game)
         self._games = Games(1, config.rows, config.columns, config.randomizer, seed)
         self._observer = Observer(config.observation, self._games, config.previews or 0)
 
@@ -52,20 +52,15 @@ class DisplayGame:
 
 
 class GuidelineDisplayGame:
-    """One game after another under guideline rules, by the greedy policy."""
+    """One game after another under guideline rules, by the greedy policy.
 
-    def __init__(self, config: TrainingConfig) -> None:
-        self._env = TetrisVecEnv(
-            1,
-            rows=config.rows,
-            columns=config.columns,
-            randomizer=config.randomizer,
-            action=config.action,
-            previews=config.previews,
-            hold=config.hold,
-            observation=config.observation,
-            seed=SEED_OFFSET + (config.seed or 0),
-        )
+    Args:
+        config: of the games.
+        game: the pieces of which game; None: those of the config's seed.
+    """
+
+    def __init__(self, config: TrainingConfig, game: int | None = None) -> None:
+        self._env = tetris_env(config.replace(max_pieces=None), 1, _seed(config, game))
         self._observation = self._env.reset()
 
     def move(self, model: BaseAlgorithm) -> dict[str, Any]:
@@ -76,8 +71,18 @@ class GuidelineDisplayGame:
         return {**infos[0]["frame"], "over": bool(dones[0])}
 
 
-def watched_game(config: TrainingConfig) -> DisplayGame | GuidelineDisplayGame | None:
-    """Return the game to be watched of a run; None of environments not ours."""
-    if config.env_id is not None:
-        return None
-    return DisplayGame(config) if config.is_benchmark else GuidelineDisplayGame(config)
+def watched_game(
+    config: TrainingConfig, game: int | None = None
+) -> DisplayGame | GuidelineDisplayGame:
+    """Return games of our own to be watched, under the rules of a configuration.
+
+    Args:
+        config: of the games.
+        game: the pieces of which game; None: those of the config's seed.
+    """
+    kind = DisplayGame if config.is_benchmark else GuidelineDisplayGame
+    return kind(config, game)
+
+
+def _seed(config: TrainingConfig, game: int | None) -> int:
+    return SEED_OFFSET + ((config.seed or 0) if game is None else game)

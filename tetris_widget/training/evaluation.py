@@ -7,6 +7,7 @@ often to evaluate, and draws from no generator that the training uses.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,14 +18,14 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from tetris_widget.config import TrainingConfig
-from tetris_widget.envs.observations import Observer
-from tetris_widget.game import Games, kernels
+from tetris_widget.game import kernels
 from tetris_widget.training import network, patterns
 from tetris_widget.training.policies import (
     linear_weights,
     network_weights,
     pattern_weights,
 )
+from tetris_widget.training.table import Table
 
 # Evaluation games never share a seed with training's (seed + env).
 SEED_OFFSET = 1_000_000_007
@@ -35,6 +36,8 @@ DECISIONS_PER_SECOND = 100_000
 DECISIONS_AT_ONCE = 5_000
 NO_LIMIT = 2**62
 Z_95 = 1.959964
+# Taken for no line at all, which has no logarithm.
+LEAST_LINES = 0.5
 
 
 @dataclass(frozen=True)
@@ -63,25 +66,6 @@ class Evaluation:
     max_lines: int
     pieces: int
     capped: bool
-
-
-class Table:
-    """Games that a player plays side by side.
-
-    Args:
-        config: whose game is played, and how it is seen.
-        n: how many.
-        seed: of the first game; all have different ones.
-
-    Attributes:
-        games: as they stand.
-        over: (n,) bool, which have ended.
-    """
-
-    def __init__(self, config: TrainingConfig, n: int, seed: int) -> None:
-        self.games = Games(n, config.rows, config.columns, config.randomizer, seed)
-        self.over = np.zeros(n, np.bool_)
-        self.observer = Observer(config.observation, self.games, config.previews or 0)
 
 
 class Player:
@@ -120,11 +104,7 @@ class Player:
             moves = max(1, decisions // n_active)
             rules = games.state, over, games.rows, games.randomizer
             return int(self._play(*rules, moves, max_pieces))
-        seen = table.observer.observe_games(games)
-        actions = greedy_actions(self._policy, seen, games.mask())
-        kernels.move_active(
-            games.state, actions, active, over, games.rows, games.randomizer
-        )
+        table.step(greedy_actions(self._policy, table.observe(), table.mask()), active)
         return n_active
 
 
@@ -146,11 +126,8 @@ class Evaluator:
     def begin(self, model: BaseAlgorithm) -> None:
         """Freeze the model's policy as it is now, and begin new games."""
         self._player = Player(model)
-        games = self._table.games
-        games.seed(self.seed)
-        games.reset()
-        self._table.over[:] = False
-        self.seed += len(games)
+        self._table.begin(self.seed)
+        self.seed += self._config.evaluation_games
         self.is_busy = True
 
     def advance(self, seconds: float) -> Evaluation | None:
@@ -197,25 +174,43 @@ def greedy_actions(policy: Any, observation: Any, mask: Any) -> Any:
 
 
 def exponential_interval(total: float, ended: int) -> tuple[float, float]:
-    """Return the 95 % interval of the mean of exponential lifetimes.
+    """Return the 95 % interval of the mean of about exponential game lengths.
 
     Args:
-        total: time under test of all.
-        ended: how many ended; the others were cut at a fixed time.
+        total: lines of all games.
+        ended: how many games ended; the others were cut at a fixed length.
 
-    Epstein & Sobel (1953): 2·total / χ²(2·ended + 2) to 2·total / χ²(2·ended); without
-    any that ended there is no upper bound but the estimate's own, `total`.
+    Lines are whole numbers, so what is exponential is geometric: the interval is that
+    of the negative binomial distribution. Of long games it is Epstein & Sobel's (1953);
+    of games with hardly a line it is that of Poisson counts. Without any that ended
+    there is no upper bound but the estimate's own, `total`.
     """
-    lower = 2.0 * total / _chi_square(2 * ended + 2, Z_95)
+    lower = 0.0
+    if total > 0:
+        lower = total / (ended + 1) * _f_quantile(2 * total, 2 * (ended + 1), -Z_95)
     if not ended:
         return lower, float(total)
-    return lower, 2.0 * total / _chi_square(2 * ended, -Z_95)
+    return lower, (total + 1) / ended * _f_quantile(2 * (total + 1), 2 * ended, Z_95)
 
 
-def _chi_square(degrees: int, z: float) -> float:
-    """Return a quantile of chi-square (Wilson & Hilferty 1931)."""
-    spread = 2.0 / (9.0 * degrees)
-    return float(degrees * max(1.0 - spread + z * spread**0.5, 1e-3) ** 3)
+def relative_error(total: float, ended: int) -> float:
+    """Return the standard error of a mean of game lengths, as a share of it.
+
+    Args:
+        total: lines of all games.
+        ended: how many games ended.
+    """
+    return math.sqrt(1.0 / max(ended, 1) + 1.0 / max(total, LEAST_LINES))
+
+
+def _f_quantile(degrees: float, others: float, z: float) -> float:
+    """Return a quantile of the F distribution (Paulson 1942)."""
+    a, b = 2.0 / (9.0 * degrees), 2.0 / (9.0 * others)
+    spread = b * (1.0 - a) ** 2 + a * (1.0 - b) ** 2 - z * z * a * b
+    root = ((1.0 - a) * (1.0 - b) + z * math.sqrt(spread)) / (
+        (1.0 - b) ** 2 - z * z * b
+    )
+    return float(max(root, 0.0) ** 3)
 
 
 def _compiled_play(policy: Any) -> Callable[..., int] | None:

@@ -27,10 +27,10 @@ from torch import nn
 from torch.nn import functional
 
 from tetris_widget.config import TrainingConfig
-from tetris_widget.envs import TetrisVecEnv
 from tetris_widget.run_directory import read_metadata
 from tetris_widget.training import linear, network, patterns
 from tetris_widget.training.best import take_parameters
+from tetris_widget.training.environments import tetris_env
 from tetris_widget.training.foreign import policy_for
 from tetris_widget.training.optimizer import Adam, DecayingRate
 from tetris_widget.training.rollouts import SteadyRolloutBuffer
@@ -544,29 +544,14 @@ def load_model(path: Path, config: TrainingConfig) -> BaseAlgorithm:
         kinds = {"ppo": PPO, "maskable_ppo": MaskablePPO, "dqn": DQN, "a2c": A2C}
         kind: Any = kinds[config.algorithm]
         return kind.load(path, device="cpu")  # type: ignore[no-any-return]
+    env = tetris_env(config, config.n_envs, seed=None)
     with torch.random.fork_rng(devices=[]):
-        model = _build(config.replace(seed=None), _our_env(config))
+        model = _build(config.replace(seed=None), env)
     model.seed = config.seed
     take_parameters(model, path)
     timesteps = (read_metadata(path) or {}).get("timesteps")
     model.num_timesteps = timesteps if isinstance(timesteps, int) else 0
     return model
-
-
-def _our_env(config: TrainingConfig) -> VecEnv:
-    return TetrisVecEnv(
-        config.n_envs,
-        rows=config.rows,
-        columns=config.columns,
-        randomizer=config.randomizer,
-        action=config.action,
-        previews=config.previews,
-        hold=config.hold,
-        observation=config.observation,
-        reward=config.reward,
-        gamma=config.gamma,
-        max_pieces=config.max_pieces,
-    )
 
 
 def network_weights(policy: Any) -> tuple[np.ndarray[Any, Any], ...] | None:
@@ -594,14 +579,15 @@ def pattern_weights(policy: Any) -> np.ndarray[Any, Any] | None:
 
 
 def warm_up(config: TrainingConfig) -> None:
-    """Load and compile all that a run needs, by a run of two rollouts."""
-    from tetris_widget.training.display import DisplayGame
+    """Load and compile all that a run of our own game needs, by two rollouts of one."""
+    from tetris_widget.training.display import watched_game
     from tetris_widget.training.evaluation import Evaluator
 
-    small = config.replace(n_envs=2, n_steps=4, batch_size=8, evaluation_max_pieces=2)
-    model = build_model(small, TetrisVecEnv(2, observation=config.observation, seed=0))
+    few = {"n_envs": 2, "n_steps": 4, "batch_size": 8, "evaluation_max_pieces": 2}
+    small = config.replace(**few, target_lines=None)
+    model = build_model(small, tetris_env(small, 2, seed=0))
     model.learn(16)
-    DisplayGame(small).move(model)
+    watched_game(small).move(model)
     evaluator = Evaluator(small)
     evaluator.begin(model)
     evaluator.advance(0.1)

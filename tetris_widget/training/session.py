@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import VecEnv
 
 from tetris_widget.config import (
     TrainingConfig,
@@ -49,8 +48,8 @@ from tetris_widget.training.contest import (
     has_second_core,
 )
 from tetris_widget.training.display import watched_game
+from tetris_widget.training.environments import build_env
 from tetris_widget.training.evaluation import Evaluation, Evaluator, Player
-from tetris_widget.training.foreign import make_env
 from tetris_widget.training.optimizer import ParameterAverage
 from tetris_widget.training.policies import build_model
 from tetris_widget.training.record import Recorder
@@ -105,7 +104,7 @@ class TrainingSession:
         self._config = config
         self._run = run
         self._metrics_queue = metrics_queue
-        self._env = _make_env(config)
+        self._env = build_env(config)
         self._model = build_model(config, self._env)
         self._callback = WebMetricsCallback(
             metrics_queue,
@@ -128,7 +127,7 @@ class TrainingSession:
         self._evaluation = _Evaluation(
             config, self._model, self._callback, self._contest
         )
-        self._is_evaluated = config.evaluation and config.is_benchmark
+        self._is_evaluated = config.evaluation and config.env_id is None
         if self._is_evaluated:
             self._callback.background.append(self._evaluation.tick)
         self._resumed = None if resume is None else self._go_on(resume)
@@ -154,9 +153,6 @@ class TrainingSession:
             text = (
                 f"{config.env_id}: no board is shown and no game evaluated, as of ours"
             )
-            self._callback.send("info", kind="note", text=text)
-        elif not config.is_benchmark:
-            text = f"{config.action}: no game is evaluated, as under benchmark rules"
             self._callback.send("info", kind="note", text=text)
 
     @property
@@ -290,25 +286,6 @@ class TrainingSession:
             self._callback.warn(f"could not save the last model: {error.strerror}")
 
 
-def _make_env(config: TrainingConfig) -> VecEnv:
-    if config.env_id is not None:
-        return make_env(config)
-    return TetrisVecEnv(
-        config.n_envs,
-        rows=config.rows,
-        columns=config.columns,
-        randomizer=config.randomizer,
-        action=config.action,
-        previews=config.previews,
-        hold=config.hold,
-        observation=config.observation,
-        reward=config.reward,
-        gamma=config.gamma,
-        max_pieces=config.max_pieces,
-        seed=config.seed,
-    )
-
-
 class _Watch:
     """Plays the watched game at its own pace, and measures what that costs."""
 
@@ -320,7 +297,7 @@ class _Watch:
     ) -> None:
         self._model = model
         self._callback = callback
-        self._game = watched_game(config)
+        self._game = watched_game(config) if config.env_id is None else None
         self._view: str = "headless"
         self._period = 1.0
         self._due = 0.0
@@ -465,7 +442,7 @@ class _Contest:
         # Another run, or this one before it resumed, may have left a better one here.
         saved = read_metadata(self._path) or {}
         self._contest = Contest(
-            config, float(saved.get("mean_lines", 0.0)), int(saved.get("finished", 1))
+            config, saved.get("mean_lines"), int(saved.get("finished", 1))
         )
         self._average = ParameterAverage()
         self._is_averages_turn = False
@@ -563,11 +540,22 @@ class _Contest:
         self._callback.send(
             "info",
             kind="best_eval",
-            text=f"best so far: {result.mean_lines:,.1f} lines per game "
-            f"({result.lower:,.1f} to {result.upper:,.1f}) in {result.games:,} fresh "
-            "games, saved to best_eval/",
+            text=f"best so far: {_tell(result)}, saved to best_eval/",
             mean_lines=result.mean_lines,
             lower=result.lower,
             upper=result.upper,
             games=result.games,
+            capped=result.capped,
         )
+
+
+def _tell(result: Evaluation) -> str:
+    if result.capped:
+        return (
+            f"at least {result.lower:,.1f} lines per game, for none of "
+            f"{result.games:,} fresh games has ended"
+        )
+    return (
+        f"{result.mean_lines:,.1f} lines per game ({result.lower:,.1f} to "
+        f"{result.upper:,.1f}) in {result.games:,} fresh games"
+    )

@@ -75,7 +75,7 @@ class Worker:
         self._log = _Log()
 
     def main(self, job: Message) -> int:
-        """Carry out `job` (`run_path`, `resume`), or warm up for one.
+        """Carry out `job` (`run_path`, `resume`), or warm up for one (`warm`).
 
         Returns:
             The exit code: 0, or 1 if the run failed.
@@ -83,7 +83,7 @@ class Worker:
         self._isolate()
         if "warm" in job:
             try:
-                self._warm_up()
+                self._warm_up(TrainingConfig(**job["warm"]))
             except Exception as error:
                 self._fail(error, None)
                 return 1
@@ -159,12 +159,13 @@ class Worker:
             gc.enable()
         self._is_loaded = True
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, config: TrainingConfig) -> None:
         self._load("warming")
         from tetris_widget.training.policies import warm_up
 
         self._report("warming", detail="compiling the game")
-        warm_up(TrainingConfig())
+        # Of another environment only that remains to be loaded.
+        warm_up(TrainingConfig() if config.env_id is not None else config)
 
     def _wait_for_job(self) -> Message | None:
         while True:
