@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from benchmarks.learning.curves import TIMES, Curve, Found, Point, of_curve
-from benchmarks.training import spread
+from benchmarks.figures import spread
 from tetris_widget.config import PRESETS
 
 # A preset that is to be better in the end than another one.
