@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from benchmarks.learning.curves import TIMES, Curve, Found, Point, of_curve
 from benchmarks.figures import spread
+from benchmarks.learning.curves import TIMES, Curve, Found, Point, of_curve
 from tetris_widget.config import PRESETS
 
 # A preset that is to be better in the end than another one.
