@@ -74,11 +74,9 @@ def judge(
     players = [Player(model) for _ in tables]
 
     def play(player: Player, table: Table) -> int:
-        made = 0
-        while made < moves // THREADS:
-            some = player.move(table, MOVES_AT_ONCE)
-            if not some:
-                break
+        made, some = 0, 1
+        while some and (left := moves // THREADS - made) > 0:
+            some = player.move(table, min(left, MOVES_AT_ONCE))
             made += some
         return made
 
