@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.training import Listener, p95, ready, until
+from benchmarks.figures import p95
+from benchmarks.training import Listener, ready, until
 from tetris_widget.config import TrainingConfig
 from tetris_widget.manager import TrainingManager
 from tetris_widget.run_directory import EPISODE_COLUMNS, RunDirectory
@@ -200,7 +201,7 @@ def main() -> None:
         for name, share in shares(directory).items():
             print(f"{name:<34} {100 * share:.2f} % of the CPU time", flush=True)
         print(f"attach to {EPISODES:,} episodes       {attach(directory):.1f} s")
-        acknowledged = p95(pauses(directory))
+        acknowledged = 1_000 * p95(pauses(directory))
         print(f"pause acknowledged, p95            {acknowledged:.0f} ms", flush=True)
         size, seconds, plain = full_buffer(directory)
     print(f"checkpoint of a full replay buffer {seconds:.2f} s for {size:.0f} MB")

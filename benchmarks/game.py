@@ -1,38 +1,50 @@
 """How fast the games, the environments and controllers are, on one core.
 
-Prints a table: random placements, afterstates and keys through `TetrisVecEnv`, greedy
-decisions with the nine Dellacherie-Thiery features, tetris-gymnasium where it is
-installed, two threads against one, what the first call costs, and memory. Speeds are
-per CPU-second, medians of interleaved rounds.
+Prints a table, with goals: random placements, afterstates, keys and reachable
+placements through `TetrisVecEnv`; greedy decisions with the nine Dellacherie-Thiery
+features; other people's environments where they are installed, in turns with ours, and
+how many times faster ours is; two threads against one; what first calls cost; memory.
+Speeds are per CPU-second, medians of interleaved rounds.
 
-Run by `make bench`; about three minutes.
+Run by `make bench`; about five minutes.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 
-import gymnasium
 import numpy as np
-import psutil
 
-from benchmarks.training import spread
+from benchmarks import peers
+from benchmarks.figures import row
 from tetris_widget.envs import TetrisVecEnv
-from tetris_widget.game import Games, play
+from tetris_widget.game import play
 
 ROUNDS = 5
 SIZES = (1, 64, 1024, 16384)
+MEASURED_SIZE = 1024
 # Enough steps that a round takes some tenths of a second.
-PLACEMENTS_PER_ROUND = 200_000
+STEPS_PER_ROUND = 200_000
 NOISE_ROUNDS = 8
-KEYS_PER_ROUND = 400_000
-PEER_STEPS = 300
+# By the options of a TetrisVecEnv; the goal at MEASURED_SIZE games.
+KINDS: dict[str, tuple[dict[str, str], float | None]] = {
+    "board": ({"observation": "board"}, 3_000_000),
+    "afterstates": ({"observation": "afterstates"}, 400_000),
+    "keys": ({"action": "keys"}, 3_000_000),
+    "reachable": ({"action": "reachable"}, None),
+}
+DECISIONS = "greedy, nine DT features: decisions"
+LEAST_DECISIONS = 500_000
+LEAST_GAIN = 1.8
+MOST_COMPILED, MOST_CACHED = 6.0, 0.5
+CACHED_CALLS = 3
+MANY_GAMES = 16384
 # Weights of DT-10: Gabillon, Ghavamzadeh & Scherrer (2013).
 DT_10 = {
     "landing_height": -2.18,
@@ -45,89 +57,66 @@ DT_10 = {
     "rows_with_holes": -9.65,
     "diversity": 1.27,
 }
-FIRST_CALL = """
+IMPORTS = """
 import time
 import numpy as np
+import psutil
 from tetris_widget.envs import TetrisVecEnv
+from tetris_widget.game import Games, play
+
+def play_in(n, **options):
+    env = TetrisVecEnv(n, seed=0, **options)
+    env.reset()
+    env.step(np.zeros(n, np.int64))  # both of its buffers are written
+    return env
+"""
+FIRST_CALL = """
 before = time.perf_counter()
-env = TetrisVecEnv(1, seed=0)
-env.reset()
-env.step(np.zeros(1, np.int64))
+{call}
 print(time.perf_counter() - before)
+"""
+MEMORY = """
+make = lambda n: {call}
+loaded = make(1)
+before = psutil.Process().memory_info().rss
+made = make({n})
+print((psutil.Process().memory_info().rss - before) / {n})
 """
 
 
 class RandomPlay:
-    """Random legal placements in many environments at once."""
+    """Random legal actions in many environments at once.
 
-    def __init__(self, observation: str, n_envs: int) -> None:
-        self.env = TetrisVecEnv(n_envs, seed=0, observation=observation)
-        self.env.reset()
-        self.steps = max(4, min(2_000, PLACEMENTS_PER_ROUND // n_envs))
+    Args:
+        n_envs: how many.
+        options: of the TetrisVecEnv.
+    """
+
+    def __init__(self, n_envs: int, options: dict[str, Any]) -> None:
+        self._env = TetrisVecEnv(n_envs, seed=0, **options)
+        self._env.reset()
+        self._steps = max(4, min(2_000, STEPS_PER_ROUND // n_envs))
+        # Any key is legal, and nobody asks for a mask.
+        self._has_mask = options.get("action") != "keys"
         # Choosing is not the environment's work: drawn before, and not timed.
-        rng = np.random.default_rng(0)
-        self.noise = rng.random((NOISE_ROUNDS, n_envs, 40), np.float32)
+        shape = NOISE_ROUNDS, n_envs, int(self._env.action_space.n)
+        self._noise = np.random.default_rng(0).random(shape, np.float32)
+        self._keys = self._noise.argmax(2)
 
     def __call__(self) -> float:
-        """Return steps of single games per CPU-second, masks included."""
+        """Play on; return steps of single games per CPU-second, masks included."""
         spent = 0.0
-        for step in range(self.steps):
+        for step in range(self._steps):
+            actions = self._keys[step % NOISE_ROUNDS]
+            if self._has_mask:
+                before = time.process_time()
+                masks = self._env.action_masks()
+                spent += time.process_time() - before
+                actions = (self._noise[step % NOISE_ROUNDS] * masks).argmax(1)
             before = time.process_time()
-            masks = self.env.action_masks()
+            self._env.step(actions)
             spent += time.process_time() - before
-            actions = (self.noise[step % NOISE_ROUNDS] * masks).argmax(1)
-            before = time.process_time()
-            self.env.step(actions)
-            spent += time.process_time() - before
-        return self.steps * self.env.num_envs / spent
-
-
-class RandomKeys:
-    """Random keys in many environments at once."""
-
-    def __init__(self, n_envs: int) -> None:
-        self.env = TetrisVecEnv(n_envs, action="keys", seed=0)
-        self.env.reset()
-        self.steps = max(4, min(2_000, KEYS_PER_ROUND // n_envs))
-        rng = np.random.default_rng(0)
-        n_keys = self.env.action_space.n
-        self.keys = rng.integers(0, n_keys, (NOISE_ROUNDS, n_envs))
-
-    def __call__(self) -> float:
-        """Return steps of single games per CPU-second."""
-        before = time.process_time()
-        for step in range(self.steps):
-            self.env.step(self.keys[step % NOISE_ROUNDS])
-        return self.steps * self.env.num_envs / (time.process_time() - before)
-
-
-class RandomPeer:
-    """Random actions in one environment of Gymnasium's kind."""
-
-    def __init__(self, env_id: str) -> None:
-        self.env = gymnasium.make(env_id)
-        self.env.reset(seed=0)
-        self.env.action_space.seed(0)
-
-    def __call__(self) -> float:
-        """Return steps per CPU-second, resets included."""
-        before = time.process_time()
-        for _ in range(PEER_STEPS):
-            _, _, terminated, truncated, _ = self.env.step(
-                self.env.action_space.sample()
-            )
-            if terminated or truncated:
-                self.env.reset()
-        return PEER_STEPS / (time.process_time() - before)
-
-
-def peers() -> dict[str, Callable[[], float]]:
-    """Return what measures the peer, if it is installed; say so if not."""
-    if importlib.util.find_spec("tetris_gymnasium") is None:
-        print("tetris-gymnasium: not installed")
-        return {}
-    importlib.import_module("tetris_gymnasium.envs")
-    return {"tetris-gymnasium, 1 game: keys": RandomPeer("tetris_gymnasium/Tetris")}
+        return self._steps * self._env.num_envs / spent
 
 
 def decisions() -> float:
@@ -147,53 +136,17 @@ def gain_of_two_threads() -> float:
     return seconds[0] / seconds[1]
 
 
-def first_calls() -> tuple[float, float]:
-    """Return the seconds of the first step: compiled from nothing, then from cache."""
-    with tempfile.TemporaryDirectory() as directory:
-        environment = {**os.environ, "NUMBA_CACHE_DIR": directory}
-        command = [sys.executable, "-c", FIRST_CALL]
-        seconds = [
-            subprocess.run(
-                command, env=environment, capture_output=True, text=True, check=True
-            ).stdout
-            for _ in range(2)
-        ]
-    return float(seconds[0]), float(seconds[1])
-
-
-def memory_per_game(make: Callable[[int], object]) -> float:
-    """Return bytes of resident memory that one of many games takes."""
-    n_games = 16384
-    before = psutil.Process().memory_info().rss
-    made = make(n_games)
-    taken = psutil.Process().memory_info().rss - before
-    del made
-    return float(taken) / n_games
-
-
-def observed(observation: str) -> Callable[[int], object]:
-    """Return what makes an environment with both of its buffers written."""
-
-    def make(n_games: int) -> object:
-        env = TetrisVecEnv(n_games, seed=0, observation=observation)
-        env.reset()
-        env.step(np.zeros(n_games, np.int64))
-        return env
-
-    return make
-
-
-def main() -> None:
-    """Measure everything and print the table."""
+def print_speeds() -> None:
+    """Print speeds, ours and others', and the gain of a second thread."""
     speeds: dict[str, Callable[[], float]] = {}
-    for observation in ("board", "afterstates"):
+    goals: dict[str, float | None] = {DECISIONS: LEAST_DECISIONS}
+    for kind, (options, least) in KINDS.items():
         for n_envs in SIZES:
-            name = f"{observation} VecEnv, {n_envs} games: steps"
-            speeds[name] = RandomPlay(observation, n_envs)
-    for n_envs in SIZES:
-        speeds[f"keys VecEnv, {n_envs} games: steps"] = RandomKeys(n_envs)
-    speeds["greedy, nine DT features: decisions"] = decisions
-    speeds |= peers()
+            speeds[_name(kind, n_envs)] = RandomPlay(n_envs, options)
+        goals[_name(kind, MEASURED_SIZE)] = least
+    speeds[DECISIONS] = decisions
+    others = list(peers.installed())
+    speeds |= {f"{peer.name}: steps": peer.play for peer in others}
     figures: dict[str, list[float]] = {name: [] for name in speeds}
     gains = []
     for measure in (*speeds.values(), gain_of_two_threads):
@@ -203,15 +156,57 @@ def main() -> None:
             figures[name].append(measure())
         gains.append(gain_of_two_threads())
     for name, values in figures.items():
-        print(f"{name + ' per CPU-second':<58} {spread(values, ',.0f')}")
-    print(f"{'two threads / one':<58} {spread(gains, '.2f')}")
-    compiled, cached = first_calls()
-    print(f"{'first step, compiled from nothing':<58} {compiled:.1f} s")
-    print(f"{'first step, from cache':<58} {cached:.2f} s")
-    print(f"{'memory of a game':<58} {memory_per_game(Games):,.0f} B")
-    for observation in ("board", "afterstates"):
-        taken = memory_per_game(observed(observation))
-        print(f"{f'memory of a game, {observation} VecEnv':<58} {taken:,.0f} B")
+        print(row(f"{name} per CPU-s", values, ",.0f", least=goals.get(name)))
+    for peer in others:
+        ours, theirs = figures[_name(peer.kind, MEASURED_SIZE)], f"{peer.name}: steps"
+        ratios = [a / b for a, b in zip(ours, figures[theirs], strict=True)]
+        print(row(f"{peer.kind} VecEnv / {peer.name}", ratios, ",.1f"))
+    print(row("two threads / one", gains, ".2f", least=LEAST_GAIN), flush=True)
+
+
+def print_first_calls() -> None:
+    """Print the seconds of first calls: compiled from nothing, then from cache."""
+    calls = {kind: f"play_in(1, **{options})" for kind, (options, _) in KINDS.items()}
+    calls["play"] = f"play({DT_10}, games=1, max_pieces=10)"
+    for kind, call in calls.items():
+        code = FIRST_CALL.format(call=call)
+        with tempfile.TemporaryDirectory() as directory:
+            cache = {"NUMBA_CACHE_DIR": directory}
+            compiled, *cached = (_ask(code, cache) for _ in range(1 + CACHED_CALLS))
+        name = f"{kind}, first call,"
+        print(row(f"{name} compiled", [compiled], ".1f", " s", most=MOST_COMPILED))
+        print(row(f"{name} from cache", cached, ".2f", " s", most=MOST_CACHED))
+
+
+def print_memory() -> None:
+    """Print the bytes of resident memory that one of many games takes."""
+    made = {f"{kind} VecEnv": f"play_in(n, **{o})" for kind, (o, _) in KINDS.items()}
+    for name, call in {"alone": "Games(n, seed=0)", **made}.items():
+        taken = _ask(MEMORY.format(call=call, n=MANY_GAMES))
+        print(row(f"memory of a game, {name}", [taken], ",.0f", " B"), flush=True)
+
+
+def main() -> None:
+    """Measure everything and print the table."""
+    print_speeds()
+    print_first_calls()
+    print_memory()
+
+
+def _name(kind: str, n_envs: int) -> str:
+    return f"{kind} VecEnv, {n_envs} games: steps"
+
+
+def _ask(code: str, environment: dict[str, str] | None = None) -> float:
+    """Return the number that some code prints in a process of its own."""
+    ended = subprocess.run(
+        [sys.executable, "-c", IMPORTS + code],
+        env={**os.environ, **(environment or {})},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return float(ended.stdout)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What the two processes need in memory, and whether that stays so.
 
-Prints a table: how much a kernel grows by the import and by a panel; the training
-process after warming up and during half a minute of the default run; both over many
-short episodes, with a panel at the other end.
+Prints a table, with goals: how much a kernel grows by the import and by a panel; the
+training process after warming up and during half a minute of the default run; both over
+many short episodes, with a panel at the other end.
 
 Run by `python -m benchmarks.memory [EPISODES]`; the default is a million.
 """
@@ -28,6 +28,7 @@ EPISODES = 1_000_000
 ROWS_OF_THE_TABLE = 10
 DEFAULT_RUN_SECONDS = 30.0
 SAMPLE_SECONDS = 0.1
+MOST_KERNEL_MB, MOST_WORKER_MB = 80, 450
 # A few pieces and a game is over, and it stays so: nothing is learned. (`max_pieces`
 # would cost SB3 a call of the critic for each game that it cuts.)
 SHORT_EPISODES: dict[str, Any] = {
@@ -124,13 +125,17 @@ def main() -> None:
     """Measure everything and print it."""
     episodes = int(sys.argv[1]) if len(sys.argv) > 1 else EPISODES
     imported, shown = kernel_growth()
-    print(f"kernel, by the import           +{imported:.0f} MB")
-    print(f"kernel, by the import, a panel  +{shown:.0f} MB")
+    from benchmarks.figures import row
+
+    print(row("kernel, more by the import", [imported], ".0f", " MB"))
+    panel = "kernel, more by the import and a panel"
+    print(row(panel, [shown], ".0f", " MB", most=MOST_KERNEL_MB))
     with tempfile.TemporaryDirectory() as directory:
         ready, last, most = default_run(directory)
-        print(f"training process, ready         {ready:.0f} MB")
-        print(f"after {DEFAULT_RUN_SECONDS:.0f} s of the default run  {last:.0f} MB")
-        print(f"at most                         {most:.0f} MB", flush=True)
+        print(row("training process, ready", [ready], ".0f", " MB"))
+        after = f"after {DEFAULT_RUN_SECONDS:.0f} s of the default run"
+        print(row(after, [last], ".0f", " MB"))
+        print(row("at most", [most], ".0f", " MB", most=MOST_WORKER_MB), flush=True)
         over_episodes(directory, episodes)
 
 

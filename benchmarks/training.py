@@ -1,26 +1,28 @@
-"""What watching and steering cost: ratios measured in one run.
+"""What watching, evaluating and steering cost: ratios measured in one run.
 
-Prints a table: training through the panel's process against bare `learn()`, with and
-without the watched game; timesteps per CPU-second; latencies of start, pause and stop.
-The two that are compared take turns of half a second each, so that whatever else the
-machine does disturbs both alike. (`benchmarks.memory` measures memory.)
+Prints a table, with goals: training through the panel's process against bare `learn()`,
+with and without the watched game; with evaluation (and the contest for the best model)
+against without; timesteps per CPU-second; latencies of start, pause and stop. The two
+that are compared take turns of half a second each, so that whatever else the machine
+does disturbs both alike. (`benchmarks.memory` measures memory.)
 
-Run by `make bench`; about ten minutes.
+Run by `make bench`; about twenty minutes.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
+from benchmarks.figures import p95, row
 from tetris_widget.config import TrainingConfig
 from tetris_widget.manager import TrainingManager
 
@@ -28,7 +30,10 @@ ROUNDS = 3
 # The default run: its first seconds are full of new bests.
 TIMESTEPS = TrainingConfig().total_timesteps
 TURN_SECONDS = 0.5
-PRESSES = 20
+# A process that is not warm takes seconds to start; every other one of those that are
+# is stopped while it is paused.
+COLD_STARTS = 5
+WARM_STARTS = 40
 
 BARE = """
 import time, sys
@@ -90,8 +95,11 @@ class Bare:
     def timesteps_per_cpu_second(self) -> float:
         """Return what it found."""
         assert self._said is not None
-        self.process.wait()
         return float(self._said)
+
+    def close(self) -> None:
+        """Wait until its process has ended."""
+        self.process.wait()
 
     def _listen(self) -> None:
         # The process itself takes a while to end.
@@ -100,11 +108,16 @@ class Bare:
 
 
 class Managed:
-    """The same run through the training process."""
+    """The same run through the training process.
 
-    def __init__(self, view: str, directory: str) -> None:
+    Args:
+        directory: of the run.
+        options: of its TrainingConfig.
+    """
+
+    def __init__(self, directory: str, **options: Any) -> None:
         self._config = TrainingConfig(
-            total_timesteps=TIMESTEPS, view=view, evaluation=False, run_dir=directory
+            total_timesteps=TIMESTEPS, run_dir=directory, **options
         )
         self._listener = Listener()
         self.manager = ready(self._listener)
@@ -120,16 +133,15 @@ class Managed:
         """Return whether it has learned."""
         return bool(self._listener.metrics.get("timesteps", 0) >= TIMESTEPS)
 
+    def close(self) -> None:
+        """Wait until the run has ended, and end its process."""
+        self.manager.wait()
+        self.manager.close()
 
-def compare(view: str, directory: str) -> tuple[float, float]:
-    """Let both learn in turns.
 
-    Returns:
-        The managed run's timesteps per second as a share of the bare one's, and the
-        bare one's timesteps per CPU-second.
-    """
-    bare, managed = Bare(), Managed(view, directory)
-    racers: list[Bare | Managed] = [bare, managed]
+def race(first: Bare | Managed, second: Bare | Managed) -> float:
+    """Let both learn in turns; return the second's speed as a share of the first's."""
+    racers = first, second
     pids: dict[Any, int] = {}
     seconds = dict.fromkeys(racers, 0.0)
     while not all(racer.has_ended() for racer in racers):
@@ -146,9 +158,25 @@ def compare(view: str, directory: str) -> tuple[float, float]:
             seconds[racer] += time.perf_counter() - before
             if not racer.has_ended():
                 os.kill(pids[racer], signal.SIGSTOP)
-    managed.manager.wait()
-    managed.manager.close()
-    return seconds[bare] / seconds[managed], bare.timesteps_per_cpu_second()
+    for racer in racers:
+        racer.close()
+    return seconds[first] / seconds[second]
+
+
+def ratios(directory: str) -> dict[str, list[float]]:
+    """Return shares of the speed without, and the bare timesteps per CPU-second."""
+    found: dict[str, list[float]] = {}
+    for _ in range(ROUNDS):
+        for view in ("headless", "watch"):
+            bare = Bare()
+            managed = Managed(directory, view=view, evaluation=False)
+            found.setdefault(view, []).append(race(bare, managed))
+            speed = bare.timesteps_per_cpu_second()
+            found.setdefault("speed", []).append(speed)
+        without = Managed(directory, view="headless", evaluation=False)
+        with_it = Managed(directory, view="headless", evaluation=True)
+        found.setdefault("evaluation", []).append(race(without, with_it))
+    return found
 
 
 def ready(listener: Listener) -> TrainingManager:
@@ -161,28 +189,39 @@ def ready(listener: Listener) -> TrainingManager:
 
 def latencies(directory: str) -> dict[str, list[float]]:
     """Return seconds: start to first evaluation (cold, warm), pause, resume, stop."""
-    names = ("cold", "start", "pause", "resume", "stop")
+    names = ("cold", "warm", "pause", "resume", "stop", "stop while paused")
     found: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(3):
+    for _ in range(COLD_STARTS):
         listener = Listener()
-        manager = TrainingManager(listener)
-        manager.start_training(TrainingConfig(run_dir=directory))
-        found["cold"].append(until(lambda one=listener: one.evaluated))
-        manager.close()
+        with closing(TrainingManager(listener)) as manager:
+            found["cold"].append(start(manager, listener, directory))
+    for i in range(WARM_STARTS):
         listener = Listener()
-        manager = ready(listener)
-        manager.start_training(TrainingConfig(run_dir=directory))
-        found["start"].append(until(lambda one=listener: one.evaluated))
-        for _ in range(PRESSES):
-            time.sleep(0.03)
+        with closing(ready(listener)) as manager:
+            found["warm"].append(start(manager, listener, directory))
             manager.pause_training()
-            found["pause"].append(until(lambda one=listener: one.state == "paused"))
+            found["pause"].append(until_state(listener, "paused"))
             manager.resume_training()
-            found["resume"].append(until(lambda one=listener: one.state == "running"))
-        manager.request_stop()
-        found["stop"].append(until(lambda one=listener: one.state == "stopped"))
-        manager.close()
+            found["resume"].append(until_state(listener, "running"))
+            name = "stop"
+            if i % 2:
+                name = "stop while paused"
+                manager.pause_training()
+                until_state(listener, "paused")
+            manager.request_stop()
+            found[name].append(until_state(listener, "stopped"))
     return found
+
+
+def start(manager: TrainingManager, listener: Listener, directory: str) -> float:
+    """Start a run; return the seconds until its first evaluation."""
+    manager.start_training(TrainingConfig(run_dir=directory))
+    return until(lambda: listener.evaluated)
+
+
+def until_state(listener: Listener, state: str) -> float:
+    """Wait for a state; return the seconds it took."""
+    return until(lambda: listener.state == state)
 
 
 def until(condition: Callable[[], Any]) -> float:
@@ -195,34 +234,24 @@ def until(condition: Callable[[], Any]) -> float:
     return time.perf_counter() - before
 
 
-def p95(values: list[float]) -> float:
-    """Return the 95th percentile, in milliseconds."""
-    return 1000 * sorted(values)[int(0.95 * (len(values) - 1))]
-
-
 def main() -> None:
     """Measure everything and print the table."""
-    headless, watched, cpu = [], [], []
     with tempfile.TemporaryDirectory() as directory:
-        for _ in range(ROUNDS):
-            for view, ratios in (("headless", headless), ("watch", watched)):
-                ratio, per_cpu = compare(view, directory)
-                ratios.append(ratio)
-                cpu.append(per_cpu)
-        times = latencies(directory)
-    print(f"headless / bare learn()         {spread(headless)}")
-    print(f"watching / bare learn()         {spread(watched)}")
-    print(f"timesteps per CPU-second        {spread(cpu, ',.0f')}")
-    print(f"start to first evaluation, cold {max(times['cold']):.1f} s")
-    print(f"start to first evaluation, warm {p95(times['start']):.0f} ms")
-    for name in ("pause", "resume", "stop"):
-        print(f"{name:<31} p95 {p95(times[name]):.0f} ms")
-
-
-def spread(values: list[float], style: str = ".3f") -> str:
-    """Return median and range."""
-    middle = statistics.median(values)
-    return f"{middle:{style}} ({min(values):{style}} to {max(values):{style}})"
+        shares = ratios(directory)
+        seconds = latencies(directory)
+    speed = "timesteps per CPU-second"
+    print(row("headless / bare learn()", shares["headless"], least=0.97))
+    print(row("watching / bare learn()", shares["watch"], least=0.95))
+    print(row("evaluation / no evaluation", shares["evaluation"], least=0.95))
+    print(row(speed, shares["speed"], ",.0f", least=40_000))
+    cold = "start to first evaluation, cold"
+    print(row(cold, seconds.pop("cold"), ".1f", " s", most=6.0))
+    for name, values in seconds.items():
+        is_start = name == "warm"
+        label = "start to first evaluation, warm" if is_start else name
+        most = 1_000.0 if is_start else 250.0
+        label = f"{label}, p95 of {len(values)}"
+        print(row(label, [1_000 * p95(values)], ",.0f", " ms", most=most))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""What `benchmarks.learner` is made of."""

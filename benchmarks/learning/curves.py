@@ -1,0 +1,179 @@
+"""Which learners are followed, what they should reach, and what was found so far.
+
+Owns the file of results, a JSON object a line: one model, of one seed, at one time.
+Deliberately doesn't know how models are trained, judged or shown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tetris_widget.config import PRESETS, TrainingConfig
+
+RESULTS = Path(__file__).parents[1] / "results" / "learner.jsonl"
+TIMES = (2.0, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0)
+# Of a run that ends by the clock.
+FOREVER = 100_000_000_000
+# Standard errors of 5 and 2.5 %, where all of them end.
+GAMES, MANY_GAMES = 400, 1_600
+# A controller of a million lines per game makes 2.5 million moves in each. So many are
+# a minute's for both cores at most, and four minutes where there is a goal: of such a
+# controller 24 games end, and 160 (a standard error of 8 %).
+MOVES, MOVES_AT_GOALS = 60_000_000, 400_000_000
+# What a run is told that does not change what it learns.
+NOT_COMPARED = ("seed", "run_dir", "view")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A learner, followed over time.
+
+    Attributes:
+        preset: its name.
+        changes: fields of TrainingConfig that are others than the preset's.
+        goals: lines per game that should be reached, by seconds; by None: when the
+            placements are made.
+        times: seconds at which it is judged.
+        placements: made at most, and then it ends, and is judged; None: no matter.
+        games: that judge a model.
+    """
+
+    preset: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    goals: Mapping[float | None, float] = field(default_factory=dict)
+    times: tuple[float, ...] = TIMES
+    placements: int | None = None
+    games: int = GAMES
+
+    def config(self, seed: int = 0) -> TrainingConfig:
+        """Return what is trained."""
+        config = TrainingConfig.preset(
+            self.preset, **{"total_timesteps": FOREVER, **self.changes, "seed": seed}
+        )
+        if self.placements is None:
+            return config
+        # SB3 completes every rollout: those that fit in.
+        rollout = config.n_envs * config.n_steps
+        total = self.placements // rollout * rollout
+        return config.replace(total_timesteps=total)
+
+    def comparable(self) -> dict[str, Any]:
+        """Return the fields of a configuration that what is learned depends on."""
+        fields = self.config().to_dict()
+        return {name: v for name, v in fields.items() if name not in NOT_COMPARED}
+
+    def moments(self) -> tuple[float | None, ...]:
+        """Return the seconds at which it is judged; None: at its end."""
+        return self.times if self.placements is None else (None,)
+
+    def moves(self, at: float | None) -> int:
+        """Return how many moves judge a model of a time, at most about."""
+        return MOVES_AT_GOALS if at in self.goals else MOVES
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one model was worth.
+
+    Attributes:
+        preset: the learner's name.
+        config: of the run, but for its seed.
+        seed: of the run.
+        seconds: at which it was the best, by the clock; None: that the run ended with.
+        clock: `wall` or `cpu`.
+        timesteps: that the model had learned from; without a model 0, as all that
+            follow.
+        elapsed: seconds at which it became the best, or the run ended.
+        mean: see `judging.Judged`, as of the next five.
+        machine: on which it was.
+        date: of the measurement.
+    """
+
+    preset: str
+    config: Mapping[str, Any]
+    seed: int
+    seconds: float | None
+    clock: str
+    timesteps: int
+    elapsed: float
+    mean: float
+    lower: float
+    upper: float
+    games: int
+    ended: int
+    moves: int
+    machine: str
+    date: str
+
+
+# A curve's points by time, one a seed.
+Found = Mapping[float | None, list[Point]]
+
+UNIFORM_20 = {"rows": 20, "columns": 10, "randomizer": "uniform"}
+UNIFORM_10 = {"rows": 10, "columns": 10, "randomizer": "uniform"}
+# Fewer games and longer rollouts learn more from a placement, and fewer a second.
+FEW_GAMES = {"n_envs": 32, "n_steps": 32}
+
+
+def curves() -> list[Curve]:
+    """Return those of the table, and one of every other preset."""
+    found = [
+        Curve("instant", UNIFORM_20, {10.0: 10_000, 60.0: 1_000_000}, TIMES[:5]),
+        Curve(
+            "instant",
+            {**UNIFORM_10, **FEW_GAMES},
+            {None: 1_000},
+            placements=60_000,
+            games=MANY_GAMES,
+        ),
+        Curve(
+            "instant",
+            UNIFORM_10,
+            {30.0: 3_829, 180.0: 4_500, 600.0: 5_071},
+            games=MANY_GAMES,
+        ),
+        Curve("deep", UNIFORM_10, {600.0: 5_379}, games=MANY_GAMES),
+        Curve("board", UNIFORM_20, {600.0: 100}),
+    ]
+    named = {curve.preset for curve in found}
+    for name in PRESETS:
+        if name not in named:
+            is_benchmark = TrainingConfig.preset(name).action == "placements"
+            found.append(Curve(name, UNIFORM_20 if is_benchmark else {}))
+    return found
+
+
+def read(path: Path) -> list[Point]:
+    """Return all that was found so far, in the order of the file."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8") as file:
+        return [Point(**json.loads(line)) for line in file]
+
+
+def append(path: Path, points: Iterable[Point]) -> None:
+    """Add what was found of a seed, all at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(asdict(point)) + "\n" for point in points)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def of_curve(points: Iterable[Point], curve: Curve, clock: str) -> Found:
+    """Return a curve's points by time, one a seed; a later one replaces an earlier one.
+
+    A field that the configuration has got since is taken to change nothing.
+    """
+    now = curve.comparable()
+    found: dict[float | None, dict[int, Point]] = defaultdict(dict)
+    for point in points:
+        is_same = point.preset == curve.preset and point.clock == clock
+        then = point.config
+        if is_same and all(now[name] == then[name] for name in now if name in then):
+            found[point.seconds][point.seed] = point
+    return {at: list(found[at].values()) for at in curve.moments() if at in found}
