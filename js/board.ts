@@ -26,9 +26,15 @@ export class Player {
     this.queue.push(...frames);
   }
 
-  /** Forgets what was not yet played (another view, another run). */
+  /** Forgets what was not yet played; the move on screen stays. */
   clear(): void {
     this.queue = [];
+  }
+
+  /** Begins with an empty board, as another run does. */
+  reset(): void {
+    this.queue = [];
+    this.current = null;
   }
 
   /**
