@@ -33,6 +33,15 @@ describe("the player of moves", () => {
     expect(player.at(9, 2)?.frame.pieces).toBe(1);
   });
 
+  it("settles on the newest move, also when none was on screen", () => {
+    const player = new Player();
+    player.push([frame(1), frame(2)]);
+    player.settle();
+    expect(player.at(0, 2)).toEqual({ frame: frame(2), progress: 1 });
+    player.settle();
+    expect(player.at(0, 2)?.frame.pieces).toBe(2);
+  });
+
   it("has an empty board for another run", () => {
     const player = new Player();
     player.push([frame(1), frame(2)]);

@@ -31,6 +31,13 @@ export class Player {
     this.queue = [];
   }
 
+  /** Shows the newest move, landed, and nothing after it. */
+  settle(): void {
+    this.current = this.queue.at(-1) ?? this.current;
+    this.since = -Infinity;
+    this.queue = [];
+  }
+
   /** Begins with an empty board, as another run does. */
   reset(): void {
     this.queue = [];
@@ -56,11 +63,6 @@ export class Player {
     if (!this.current) return null;
     const progress = Math.min(1, (now - this.since) / period);
     return { frame: this.current, progress };
-  }
-
-  /** Whether another move is waiting. */
-  get isWaiting(): boolean {
-    return this.queue.length > 0;
   }
 }
 

@@ -337,9 +337,8 @@ export class PanelView {
   private drawGame(status: Status): void {
     const pace = status.view === "step" ? 60 : status.pace;
     const now = performance.now() / 1000;
-    if (status.state === "paused" && this.board.player.isWaiting) {
-      this.board.player.clear(); // the board stands still
-    }
+    // The board stands still, in every view at the same move.
+    if (status.state === "paused") this.board.player.settle();
     const { rows, columns } = status;
     const frame = this.board.draw(now, pace, rows, columns, this.theme);
     const [lines, pieces] = [whole(frame?.lines ?? 0), whole(frame?.pieces ?? 0)];
