@@ -179,7 +179,8 @@ export class Chart {
     return {
       width,
       height,
-      padding: [this.marks.length ? LABEL_HEIGHT + 2 : 8, 8, 0, 0],
+      // Above: room for marks; at the right: for half of a number.
+      padding: [this.marks.length ? LABEL_HEIGHT + 2 : 8, 16, 0, 0],
       cursor: {
         sync: {
           key: this.zoom.key,

@@ -98,6 +98,9 @@ export class Controls {
     this.start.addEventListener("click", () => send({ command: "start" }));
     this.stop.addEventListener("click", () => send({ command: "stop" }));
     this.pause.addEventListener("click", () => this.togglePause());
+    this.start.dataset.widest = "Start";
+    this.pause.dataset.widest = "Resume";
+    this.stop.dataset.widest = "Stop";
     const costs = element("span", "tw-costs");
     costs.append(...this.costs);
     this.element.append(

@@ -144,6 +144,9 @@ export class PanelView {
     this.progress.append(this.bar);
     this.canvas.setAttribute("role", "img");
     const facts = element("div", "tw-facts");
+    // What most runs need: nothing moves when they begin.
+    this.fps.reserve("*10,000*/s");
+    this.time.reserve("0:00 · *0:00* left");
     facts.append(...[this.steps, this.fps, this.time].map((fact) => fact.element));
     const header = element("header", "tw-header");
     const middle = element("div", "tw-middle");
