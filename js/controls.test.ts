@@ -11,11 +11,10 @@ import {
 import { Fact } from "./dom";
 import { Log } from "./log";
 import type { Command, State, Status } from "./protocol";
-
-const NO_COST = { watch_cost: null, evaluation_cost: null };
+import { STATUS } from "./testing";
 
 function status(state: State, fields: Partial<Status> = {}): Status {
-  return { state, view: "watch", speed: 0.5, ...NO_COST, ...fields } as Status;
+  return { ...STATUS, state, ...fields };
 }
 
 function make() {

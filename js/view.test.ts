@@ -2,35 +2,11 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import type { Command, Frame, Status, Tail } from "./protocol";
 import { Store } from "./store";
+import { STATUS } from "./testing";
 import { detailOf, PanelView, timeOf } from "./view";
 
-const STATUS = {
-  state: "running",
-  reason: null,
-  detail: null,
-  not_responding: null,
-  target_lines: null,
-  timesteps: 100,
-  total_timesteps: 1000,
-  elapsed: 11,
-  remaining: 99,
-  fps: 10,
-  episodes: 1204,
-  best_lines: null,
-  best_eval: null,
-  view: "watch",
-  speed: 0.5,
-  pace: 1000,
-  watch_cost: null,
-  evaluation_cost: null,
-  evaluation_games: 20,
-  marks: [],
-  rows: 20,
-  columns: 10,
-} as unknown as Status;
-
 function detail(fields: Partial<Status>): string {
-  return detailOf({ ...STATUS, ...fields } as Status);
+  return detailOf({ ...STATUS, ...fields });
 }
 
 it("beside the status stands what matters most", () => {
