@@ -25,6 +25,33 @@ describe("the player of moves", () => {
     expect(player.at(100, 2)).toEqual({ frame: frame(1), progress: 1 });
   });
 
+  it("keeps the move on screen when what waits is forgotten", () => {
+    const player = new Player();
+    player.push([frame(1), frame(2)]);
+    player.at(0, 2);
+    player.clear();
+    expect(player.at(9, 2)?.frame.pieces).toBe(1);
+  });
+
+  it("settles on the newest move, also when none was on screen", () => {
+    const player = new Player();
+    player.push([frame(1), frame(2)]);
+    player.settle();
+    expect(player.at(0, 2)).toEqual({ frame: frame(2), progress: 1 });
+    player.settle();
+    expect(player.at(0, 2)?.frame.pieces).toBe(2);
+  });
+
+  it("has an empty board for another run", () => {
+    const player = new Player();
+    player.push([frame(1), frame(2)]);
+    player.at(0, 2);
+    player.reset();
+    expect(player.at(9, 2)).toBeNull();
+    player.push([frame(3)]);
+    expect(player.at(10, 2)?.frame.pieces).toBe(3);
+  });
+
   it("lets the newest win when it falls behind", () => {
     const player = new Player();
     player.push(Array.from({ length: 100 }, (_, i) => frame(i)));

@@ -26,9 +26,22 @@ export class Player {
     this.queue.push(...frames);
   }
 
-  /** Forgets what was not yet played (another view, another run). */
+  /** Forgets what was not yet played; the move on screen stays. */
   clear(): void {
     this.queue = [];
+  }
+
+  /** Shows the newest move, landed, and nothing after it. */
+  settle(): void {
+    this.current = this.queue.at(-1) ?? this.current;
+    this.since = -Infinity;
+    this.queue = [];
+  }
+
+  /** Begins with an empty board, as another run does. */
+  reset(): void {
+    this.queue = [];
+    this.current = null;
   }
 
   /**
@@ -50,11 +63,6 @@ export class Player {
     if (!this.current) return null;
     const progress = Math.min(1, (now - this.since) / period);
     return { frame: this.current, progress };
-  }
-
-  /** Whether another move is waiting. */
-  get isWaiting(): boolean {
-    return this.queue.length > 0;
   }
 }
 

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { align, decades, pad, reading, smooth, withGoal } from "./charts";
+import { align, decades, pad, placeLabels, reading, smooth, withGoal } from "./charts";
+import { linesChart, metricChart, metricsOf, titleOf } from "./curves";
 import { amount, clock, short, whole } from "./format";
 
 describe("smoothing", () => {
@@ -79,6 +80,8 @@ describe("a range of values", () => {
 
   it("starts at zero rather than below it", () => {
     expect(pad(0, 10)[0]).toBe(0);
+    expect(pad(2, 10)[0]).toBe(0);
+    expect(pad(8, 10)[0]).toBeGreaterThan(7);
   });
 
   it.each([
@@ -91,6 +94,54 @@ describe("a range of values", () => {
     expect(to - from).toBeGreaterThan(1e-3);
     expect(from).toBeLessThanOrEqual(lo ?? 0);
     expect(to).toBeGreaterThanOrEqual(hi ?? 0);
+  });
+});
+
+describe("labels of marks", () => {
+  const label = (x: number, text = "a") => ({ text, x, width: 30 });
+  const places = (...labels: ReturnType<typeof label>[]) =>
+    placeLabels(labels, 200, 4).map(({ left, row }) => [left, row]);
+
+  it("stand right of their lines, and left of one at the right end", () => {
+    expect(places(label(10), label(190))).toEqual([
+      [14, 0],
+      [156, 0],
+    ]);
+  });
+
+  it("stand below each other rather than over each other", () => {
+    expect(places(label(10), label(12), label(60))).toEqual([
+      [14, 0],
+      [16, 1],
+      [64, 0],
+    ]);
+  });
+
+  it("are left out where there is no room at all", () => {
+    expect(places(...[10, 11, 12, 13].map((x) => label(x))).length).toBe(3);
+  });
+});
+
+describe("the metrics", () => {
+  it("are those without a chart of their own", () => {
+    const names = ["running/lines", "train/loss", "episode/lines", "episode/length"];
+    expect(metricsOf(names)).toEqual(["episode/length", "train/loss"]);
+    const charted = linesChart().curves.map((curve) => curve.series);
+    expect(metricsOf(charted)).toEqual([]);
+  });
+
+  it("have names for people, and else their own", () => {
+    expect(titleOf("train/learning_rate")).toBe("Learning rate");
+    expect(titleOf("train/n_updates")).toBe("n_updates");
+  });
+
+  it("show the entropy, not the loss that is its negative", () => {
+    expect(titleOf("train/entropy_loss")).toBe("Entropy");
+    const signs = metricChart("train/entropy_loss").curves.map((curve) => curve.sign);
+    expect(signs).toEqual([-1, -1, -1]);
+    const [low, high] = metricChart("train/entropy_loss").curves;
+    expect([low?.column, high?.column]).toEqual(["hi", "lo"]);
+    expect(metricChart("train/loss").curves[0]?.sign).toBe(1);
   });
 });
 

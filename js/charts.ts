@@ -3,11 +3,15 @@
 
 import uPlot from "uplot";
 import { short, whole } from "./format";
+import type { Status } from "./protocol";
 import type { Series, Store } from "./store";
 import { colour } from "./theme";
 
-const AXIS_HEIGHT = 26;
-const AXIS_WIDTH = 46;
+const AXIS_HEIGHT = 22;
+const AXIS_WIDTH = 44;
+/** Least distance of two marks on the y axis. */
+const TICK_SPACE = 18;
+const FONT_SIZE = 11;
 /** Values that differ by less, relatively, are drawn as one. */
 const FLAT = 1e-9;
 /** A drag that is shorter (pixels) is a click. */
@@ -17,7 +21,7 @@ const SHARED_EVENTS = new Set(["mousemove", "mouseleave"]);
 
 type Column = (number | null)[];
 
-interface Curve {
+export interface Curve {
   /** What hovering calls its value; without one it is read as part of another. */
   label?: string;
   /** Indices (from 1) of the curves that bound this one, read along with it. */
@@ -27,6 +31,8 @@ interface Curve {
   kind: "line" | "points" | "edge";
   colour: string;
   smooth?: boolean;
+  /** -1: drawn with the other sign. */
+  sign?: 1 | -1;
 }
 
 export interface ChartOptions {
@@ -106,10 +112,9 @@ export class Chart {
   draw(theme: number): boolean {
     const width = this.host.clientWidth;
     if (!width) return false; // scrolled away, or not laid out yet
-    const look = JSON.stringify([this.options, theme]);
+    const look = JSON.stringify([this.options, theme, this.marks.length > 0]);
     const [min, max] = this.range();
-    const marks = this.store.status?.resumed_at.length;
-    const place = `${min},${max},${marks},${this.goal}`;
+    const place = JSON.stringify([min, max, this.marks, this.goal]);
     const key = `${look}${width},${this.store.version},${place}`;
     if (key === this.drawn) return false;
     const isNew = !this.plot || !this.drawn.startsWith(look);
@@ -124,12 +129,18 @@ export class Chart {
     }
     this.plot?.setScale("x", { min, max });
     this.host.dataset.timesteps = `${Math.round(min)}-${Math.round(max)}`;
+    this.host.dataset.points = String(data[0].length);
+    this.host.dataset.marks = this.marks.map((mark) => mark.join(" ")).join(", ");
     return true;
   }
 
   /** All charts end at the present, also those whose last game ended long ago. */
   private range(): [number, number] {
     return this.zoom.range ?? [0, Math.max(1, this.store.status?.timesteps ?? 0)];
+  }
+
+  private get marks(): Status["marks"] {
+    return this.store.status?.marks ?? [];
   }
 
   private get goal(): number | null {
@@ -146,7 +157,8 @@ export class Chart {
     return align(
       curves.map((curve) => {
         const series = this.store.series.get(curve.series) ?? EMPTY;
-        const y = series[curve.column];
+        const held = series[curve.column];
+        const y = curve.sign === -1 ? held.map((value) => -value) : held;
         return { x: series.x, y: curve.smooth ? smooth(y, smoothing) : y };
       }),
     );
@@ -162,12 +174,13 @@ export class Chart {
     const { curves, band, height, log } = this.options;
     const line = colour(this.host, "--tw-line");
     const muted = colour(this.host, "--tw-muted");
-    const font = `11px ${colour(this.host, "--tw-font")}`;
+    const font = `${FONT_SIZE}px ${colour(this.host, "--tw-font")}`;
     const axis = { stroke: muted, font, ticks: { show: false } };
     return {
       width,
       height,
-      padding: [8, 8, 0, 0],
+      // Above: room for marks; at the right: for half of a number.
+      padding: [this.marks.length ? LABEL_HEIGHT + 2 : 8, 16, 0, 0],
       cursor: {
         sync: {
           key: this.zoom.key,
@@ -201,6 +214,7 @@ export class Chart {
         {
           ...axis,
           size: AXIS_WIDTH,
+          space: TICK_SPACE,
           grid: { stroke: line, width: 1 },
           values: (_u, ticks) => ticks.map((t) => (t === null ? "" : short(t))),
           ...(log ? { splits: (u: uPlot) => decades(u.scales.y!.max ?? 10) } : {}),
@@ -218,33 +232,53 @@ export class Chart {
     };
   }
 
-  /** A dashed line wherever the run was resumed, and one at its goal. */
+  /** A dashed line wherever the learning was changed or resumed, and at the goal. */
   private drawMarks(plot: uPlot): void {
     const { ctx, bbox } = plot;
     ctx.save();
-    ctx.strokeStyle = colour(this.host, "--tw-muted");
-    ctx.setLineDash([4, 4]);
-    for (const timesteps of this.store.status?.resumed_at ?? []) {
+    ctx.font = `${FONT_SIZE * devicePixelRatio}px ${colour(this.host, "--tw-font")}`;
+    ctx.lineWidth = devicePixelRatio;
+    const right = bbox.left + bbox.width;
+    const labels: Label[] = [];
+    ctx.strokeStyle = colour(this.host, "--tw-warn");
+    for (const [timesteps, name] of this.marks) {
       const x = plot.valToPos(timesteps, "x", true);
-      if (x < bbox.left || x > bbox.left + bbox.width) continue;
-      ctx.beginPath();
-      ctx.moveTo(x, bbox.top);
-      ctx.lineTo(x, bbox.top + bbox.height);
-      ctx.stroke();
+      if (x < bbox.left || x > right) continue;
+      dash(ctx, x, bbox.top, x, bbox.top + bbox.height);
+      const text = `▾ ${name}`;
+      labels.push({ text, x, width: ctx.measureText(text).width });
+    }
+    const gap = GAP * devicePixelRatio;
+    ctx.textAlign = "left";
+    for (const { text, left, row } of placeLabels(labels, right, gap)) {
+      const y = bbox.top + row * LABEL_HEIGHT * devicePixelRatio;
+      this.write(ctx, text, left, y, "bottom"); // the first row is above the curves
     }
     if (this.goal !== null) {
       const y = plot.valToPos(this.goal, "y", true);
       ctx.strokeStyle = colour(this.host, "--tw-good");
-      ctx.beginPath();
-      ctx.moveTo(bbox.left, y);
-      ctx.lineTo(bbox.left + bbox.width, y);
-      ctx.stroke();
-      ctx.fillStyle = ctx.strokeStyle;
-      ctx.font = `${11 * devicePixelRatio}px ${colour(this.host, "--tw-font")}`;
-      ctx.textAlign = "left";
-      ctx.textBaseline = "bottom";
-      ctx.fillText("goal", bbox.left + 4, y - devicePixelRatio);
+      dash(ctx, bbox.left, y, right, y);
+      this.write(ctx, "goal", bbox.left + gap, y - devicePixelRatio, "bottom");
     }
+    ctx.restore();
+  }
+
+  /** Writes in the colour of the lines, legible on whatever is below. */
+  private write(
+    ctx: CanvasRenderingContext2D,
+    text: string,
+    x: number,
+    y: number,
+    baseline: CanvasTextBaseline,
+  ): void {
+    ctx.save();
+    ctx.textBaseline = baseline;
+    ctx.fillStyle = ctx.strokeStyle;
+    ctx.strokeStyle = colour(this.host, "--tw-bg");
+    ctx.lineWidth = 3 * devicePixelRatio;
+    ctx.setLineDash([]);
+    ctx.strokeText(text, x, y);
+    ctx.fillText(text, x, y);
     ctx.restore();
   }
 
@@ -284,6 +318,51 @@ export class Chart {
   }
 }
 
+interface Label {
+  text: string;
+  /** Of the line that it belongs to. */
+  x: number;
+  width: number;
+}
+
+const GAP = 4;
+const LABEL_ROWS = 3;
+const LABEL_HEIGHT = 13;
+
+/**
+ * Where labels are written, given by ascending `x`: right of their lines, or left where
+ * there is no room; below each other rather than over each other, else not at all.
+ */
+export function placeLabels(
+  labels: readonly Label[],
+  right: number,
+  gap: number,
+): { text: string; left: number; row: number }[] {
+  const ends = new Array<number>(LABEL_ROWS).fill(-Infinity);
+  return labels.flatMap(({ text, x, width }) => {
+    const fits = x + gap + width <= right;
+    const left = fits ? x + gap : x - gap - width;
+    const row = ends.findIndex((end) => end + gap <= left);
+    if (row < 0) return [];
+    ends[row] = left + width;
+    return [{ text, left, row }];
+  });
+}
+
+function dash(
+  ctx: CanvasRenderingContext2D,
+  fromX: number,
+  fromY: number,
+  toX: number,
+  toY: number,
+): void {
+  ctx.setLineDash([4 * devicePixelRatio, 3 * devicePixelRatio]);
+  ctx.beginPath();
+  ctx.moveTo(fromX, fromY);
+  ctx.lineTo(toX, toY);
+  ctx.stroke();
+}
+
 type Value = number | null | undefined;
 
 /** "evaluation 120 (80 to 200)", "games 3 to 9", "mean 4". */
@@ -320,7 +399,8 @@ export function pad(lo: number | null, hi: number | null): [number, number] {
   // A range of rounding errors has more marks than an array can hold.
   if (hi - lo <= size * FLAT) return [Math.min(0, lo * 1.2), Math.max(0, hi * 1.2)];
   const margin = (hi - lo) * 0.08;
-  return [lo >= 0 && lo - margin < 0 ? 0 : lo - margin, hi + margin];
+  const isNearZero = lo >= 0 && lo <= (hi - lo) / 4;
+  return [isNearZero ? 0 : lo - margin, hi + margin];
 }
 
 /** 0, 1, 10, 100, … up to `max`: the marks of a log axis that has room for zero. */

@@ -1,11 +1,20 @@
 // @vitest-environment happy-dom
 import { describe, expect, it, vi } from "vitest";
-import { buttonsFor, Controls, LABELS, movesPerSecond, paceText } from "./controls";
+import {
+  buttonsFor,
+  Controls,
+  costsOf,
+  LABELS,
+  movesPerSecond,
+  paceText,
+} from "./controls";
+import { Fact } from "./dom";
 import { Log } from "./log";
 import type { Command, State, Status } from "./protocol";
+import { STATUS } from "./testing";
 
 function status(state: State, fields: Partial<Status> = {}): Status {
-  return { state, view: "watch", speed: 0.5, watch_cost: null, ...fields } as Status;
+  return { ...STATUS, state, ...fields };
 }
 
 function make() {
@@ -55,12 +64,12 @@ describe("the buttons", () => {
     ]);
   });
 
-  it("a finished run is trained for longer, and says for how long", () => {
+  it("a finished run is resumed, and says for how long", () => {
     const { controls, sent, byName } = make();
     const fields = { can_resume: true, more_timesteps: 2_000_000 };
     controls.update(status("finished", fields), true);
-    expect(byName("Train longer").title).toBe("for 2,000,000 more timesteps");
-    byName("Train longer").click();
+    expect(byName("Resume").title).toBe("for 2,000,000 more timesteps");
+    byName("Resume").click();
     expect(sent).toEqual([{ command: "resume" }]);
     controls.update(status("failed", fields), true);
     expect(byName("Resume").title).toBe("");
@@ -80,6 +89,57 @@ describe("the buttons", () => {
     controls.togglePause();
     expect(sent).toEqual([]);
   });
+});
+
+describe("the focus", () => {
+  function focused(name: string, before: State, after: State): Element | null {
+    const { controls, byName } = make();
+    const panel = document.createElement("section");
+    panel.tabIndex = 0;
+    panel.append(controls.element);
+    document.body.replaceChildren(panel);
+    controls.update(status(before), true);
+    byName(name).focus();
+    controls.update(status(after), true);
+    return document.activeElement;
+  }
+
+  it("goes from Start to Pause, so that Space pauses", () => {
+    expect(focused("Start", "idle", "starting")?.textContent).toBe("Pause");
+  });
+
+  it("goes from Pause to the panel, and never to Stop", () => {
+    expect(focused("Pause", "running", "pausing")?.tagName).toBe("SECTION");
+  });
+
+  it("stays where it can", () => {
+    expect(focused("Pause", "starting", "running")?.textContent).toBe("Pause");
+    expect(focused("Stop", "running", "pausing")?.textContent).toBe("Stop");
+  });
+});
+
+it("what is paid beside the learning is said", () => {
+  const costs = { watch_cost: 0.012, evaluation_cost: 0.0481 };
+  expect(costsOf(status("running"))).toEqual([]);
+  expect(costsOf(status("running", costs))).toEqual([
+    "watching costs 1.2 %",
+    "evaluating 4.8 %",
+  ]);
+  expect(costsOf(status("running", { ...costs, view: "headless" }))).toEqual([
+    "evaluating costs 4.8 %",
+  ]);
+});
+
+it("a fact keeps the room of its longest text", () => {
+  const fact = new Fact();
+  fact.reserve("*1,000* / 1,000");
+  fact.set("*1* / 1,000");
+  const [shown, room] = fact.element.children;
+  expect(shown?.innerHTML).toBe("<b>1</b> / 1,000");
+  expect(room?.textContent).toBe("1,000 / 1,000");
+  expect(room?.ariaHidden).toBe("true");
+  fact.set("*10,000* / 1,000");
+  expect(room?.textContent).toBe("10,000 / 1,000");
 });
 
 it("every state has exactly one word", () => {
@@ -121,18 +181,32 @@ it("the pace is said in the view's own terms", () => {
 });
 
 describe("the log", () => {
-  const note = { seq: 1, level: "error" as const, text: "broken", elapsed: 61 };
+  const note = { seq: 1, id: 1, level: "error" as const, text: "broken", elapsed: 61 };
 
   it("shows the newest first, and folds tracebacks", () => {
     const log = new Log();
     log.update([
       { ...note, detail: null },
-      { ...note, seq: 2, text: "<b>worse</b>", detail: "Traceback …" },
+      { ...note, seq: 2, id: 2, text: "<b>worse</b>", detail: "Traceback …" },
     ]);
     expect(log.element.getAttribute("role")).toBe("log");
     const first = log.element.firstElementChild!;
     expect(first.textContent).toContain("1:01<b>worse</b>");
     expect(first.querySelector("details")?.open).toBe(false);
+  });
+
+  it("puts a note in the place of the one that it replaces", () => {
+    const log = new Log();
+    const best = { ...note, level: "good" as const, detail: null };
+    log.update([{ ...best, text: "new best: 5 lines" }]);
+    log.update([
+      { ...best, seq: 2, id: 2, text: "other" },
+      { ...best, seq: 3, text: "new best: 7 lines: more" },
+    ]);
+    const texts = [...log.element.children].map((row) => row.textContent);
+    expect(texts).toEqual(["1:01new best: 7 lines: more", "1:01other"]);
+    // Only what it is has the colour of good news.
+    expect(log.element.querySelector("em")?.textContent).toBe("new best");
   });
 
   it("leaves alone what it shows already", () => {

@@ -1,13 +1,11 @@
 // The controls: real buttons, radios and a slider, and when each makes sense. Knows
 // states and commands, nothing of how they travel.
 
-import { button, setText } from "./dom";
+import { button, element, setText } from "./dom";
 import { whole } from "./format";
 import type { Command, State, Status, View } from "./protocol";
 
 const THROTTLE_MS = 100;
-/** What a finished run is resumed for. */
-const LONGER = "Train longer";
 const TOUCH_MS = 1000;
 
 export const LABELS: Record<State, string> = {
@@ -61,6 +59,20 @@ export function movesPerSecond(speed: number): number {
   return 2 * 30 ** ((speed - 0.1) / 0.9);
 }
 
+/** What is paid beside the learning: "watching costs 1.2 %", "evaluating 4.8 %". */
+export function costsOf(status: Status): string[] {
+  const percent = (share: number) => `${(share * 100).toFixed(1)} %`;
+  const { watch_cost: watched, evaluation_cost: evaluated } = status;
+  const costs: string[] = [];
+  if (watched !== null && status.view === "watch") {
+    costs.push(`watching costs ${percent(watched)}`);
+  }
+  if (evaluated !== null) {
+    costs.push(`evaluating ${costs.length ? "" : "costs "}${percent(evaluated)}`);
+  }
+  return costs;
+}
+
 export class Controls {
   readonly element = document.createElement("div");
   private readonly start = button("Start");
@@ -70,7 +82,7 @@ export class Controls {
   private readonly slider = document.createElement("input");
   // Not an <output>: that is a second status to a screen reader.
   private readonly output = document.createElement("span");
-  private readonly cost = document.createElement("span");
+  private readonly costs = [element("span"), element("span")];
   private state: State = "idle";
   private canResume = false;
   private view: View = "watch";
@@ -86,14 +98,18 @@ export class Controls {
     this.start.addEventListener("click", () => send({ command: "start" }));
     this.stop.addEventListener("click", () => send({ command: "stop" }));
     this.pause.addEventListener("click", () => this.togglePause());
-    this.cost.className = "tw-cost";
+    this.start.dataset.widest = "Start";
+    this.pause.dataset.widest = "Resume";
+    this.stop.dataset.widest = "Stop";
+    const costs = element("span", "tw-costs");
+    costs.append(...this.costs);
     this.element.append(
       this.start,
       this.pause,
       this.stop,
       this.buildViews(name),
       this.buildSpeed(),
-      this.cost,
+      costs,
     );
     this.showState("idle", false, false);
   }
@@ -107,10 +123,9 @@ export class Controls {
 
   update(status: Status, alive: boolean): void {
     this.showState(status.state, status.can_resume, alive);
-    const goesOn = this.pause.textContent === LONGER;
-    this.pause.title = goesOn
-      ? `for ${whole(status.more_timesteps)} more timesteps`
-      : "";
+    const isLonger = status.state === "finished" && status.can_resume;
+    const more = `for ${whole(status.more_timesteps)} more timesteps`;
+    this.pause.title = isLonger ? more : "";
     // Not while a hand is on them: the answer to an older value would pull them back.
     if (performance.now() - this.touchedAt > TOUCH_MS) {
       this.view = status.view;
@@ -118,25 +133,39 @@ export class Controls {
       this.slider.value = String(status.speed);
       this.showSpeed(status.speed);
     }
-    const cost = status.view === "watch" ? status.watch_cost : null;
-    this.cost.textContent =
-      cost === null ? "" : `watching costs ${(cost * 100).toFixed(1)} %`;
+    const costs = costsOf(status);
+    this.costs.forEach((span, i) => {
+      setText(span, costs[i] ?? "");
+    });
   }
 
   private showState(state: State, canResume: boolean, alive: boolean): void {
     this.state = state;
     this.canResume = canResume;
     const can = buttonsFor(state, canResume);
-    this.start.disabled = !alive || !can.start;
-    this.stop.disabled = !alive || !can.stop;
-    this.pause.disabled = !alive || !(can.pause || can.resume);
-    const goOn = state === "finished" ? LONGER : "Resume";
-    setText(this.pause, can.resume ? goOn : "Pause");
+    setText(this.pause, can.resume ? "Resume" : "Pause");
+    this.enable(this.pause, alive && (can.pause || can.resume));
+    this.enable(this.start, alive && can.start);
+    this.enable(this.stop, alive && can.stop);
     // The obvious next thing: to go on with what there is, if that is possible.
     const begins = can.start && !can.resume;
     this.start.classList.toggle("tw-primary", begins);
     this.pause.classList.toggle("tw-primary", !begins);
-    for (const input of [...this.radios.values(), this.slider]) input.disabled = !alive;
+    for (const input of [...this.radios.values(), this.slider]) {
+      this.enable(input, alive);
+    }
+  }
+
+  /** Disables or enables; the focus must not fall out of the panel. */
+  private enable(control: HTMLButtonElement | HTMLInputElement, on: boolean): void {
+    if (control.disabled === !on) return;
+    const { activeElement } = control.getRootNode() as Document;
+    control.disabled = !on;
+    if (on || activeElement !== control) return;
+    const { pause } = this;
+    // Not to Stop, of all: Space pauses and resumes on both of these.
+    const next = pause.disabled ? this.element.closest<HTMLElement>("section") : pause;
+    next?.focus({ preventScroll: true });
   }
 
   private buildViews(name: string): HTMLElement {
@@ -165,7 +194,9 @@ export class Controls {
     Object.assign(this.slider, { type: "range", min: "0.1", max: "1", step: "0.05" });
     this.slider.setAttribute("aria-label", "Speed");
     this.slider.addEventListener("input", () => this.onSlide());
-    label.append("Speed", this.slider, this.output);
+    const name = element("span");
+    name.textContent = "Speed";
+    label.append(name, this.slider, this.output);
     return label;
   }
 

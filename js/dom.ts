@@ -22,3 +22,41 @@ export function button(name: string): HTMLButtonElement {
 export function setText(target: Element, text: string): void {
   if (target.textContent !== text) target.textContent = text;
 }
+
+/** A text whose *starred* parts are bold; it keeps the room of its longest so far. */
+export class Fact {
+  readonly element = element("span", "tw-fact");
+  private readonly text = element("span");
+  private readonly room = element("span", "tw-room");
+  private shown = "";
+  private longest = "";
+
+  constructor() {
+    this.room.ariaHidden = "true";
+    this.element.append(this.text, this.room);
+  }
+
+  /** Keeps room for a text that is not there yet. */
+  reserve(text: string): void {
+    if (text.length <= this.longest.length) return;
+    this.longest = text;
+    write(this.room, text);
+  }
+
+  set(text: string): void {
+    if (text === this.shown) return;
+    this.shown = text;
+    this.reserve(text);
+    write(this.text, text);
+  }
+}
+
+function write(target: Element, text: string): void {
+  const parts = text.split("*").map((part, i) => {
+    if (i % 2 === 0) return part;
+    const bold = element("b");
+    bold.textContent = part;
+    return bold;
+  });
+  target.replaceChildren(...parts);
+}

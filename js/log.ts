@@ -23,7 +23,9 @@ export class Log {
     if (last < this.newest) this.element.replaceChildren();
     const shown = last < this.newest ? 0 : this.newest;
     for (const note of notes) {
-      if (note.seq > shown) this.element.prepend(line(note));
+      if (note.seq <= shown) continue;
+      this.element.querySelector(`[data-id="${note.id}"]`)?.remove();
+      this.element.prepend(line(note));
     }
     while (this.element.childElementCount > SHOWN)
       this.element.lastElementChild?.remove();
@@ -34,11 +36,16 @@ export class Log {
 function line(note: Note): HTMLElement {
   const row = document.createElement("div");
   row.className = `tw-note tw-${note.level}`;
+  row.dataset.id = String(note.id);
   const time = document.createElement("span");
   time.className = "tw-time";
   time.textContent = note.elapsed === null ? "" : clock(note.elapsed);
   const text = document.createElement("span");
-  text.textContent = note.text;
+  // Of good news only what it is: "new best", "finished".
+  const [head, ...rest] = note.level === "good" ? note.text.split(": ") : [note.text];
+  const what = document.createElement("em");
+  what.textContent = head!;
+  text.append(what, ...rest.map((part) => `: ${part}`));
   row.append(time, text);
   if (note.detail) {
     const details = document.createElement("details");

@@ -24,7 +24,7 @@ export interface Status {
   fps: number;
   episodes: number;
   best_lines: number | null;
-  /** The best model's evaluation: its mean, and the 95 % interval. */
+  /** The best confirmed model: its mean in fresh games, and the 95 % interval. */
   best_eval: { mean: number; lo: number; hi: number } | null;
   /** The run ends once an evaluation's mean is that high. */
   target_lines: number | null;
@@ -33,24 +33,25 @@ export interface Status {
   view: View;
   speed: number;
   pace: number;
-  step_delay: number;
+  /** Of the training's time, 0 to 1. */
   watch_cost: number | null;
   evaluation_cost: number | null;
   evaluation_games: number;
   run_dir: string | null;
-  best_path: string | null;
   rows: number;
   columns: number;
   /** Whether the run has ended and can go on from a checkpoint. */
   can_resume: boolean;
   /** For how many timesteps a finished run goes on. */
   more_timesteps: number;
-  /** Timesteps at which it went on from a checkpoint. */
-  resumed_at: number[];
+  /** Timesteps at which the learning was changed or resumed, and what to call it. */
+  marks: [number, string][];
 }
 
 export interface Note {
   seq: number;
+  /** The same as that of the earlier note that it replaces; else its own `seq`. */
+  id: number;
   level: "info" | "good" | "warning" | "error";
   text: string;
   elapsed: number | null;

@@ -1,6 +1,13 @@
 import { describe, expect, it } from "vitest";
 import type { Frame, Status, Tail, Update } from "./protocol";
-import { ANSWER_MS, MAX_FRAMES, MAX_NOTES, SILENCE_MS, Store } from "./store";
+import {
+  ANSWER_MS,
+  MAX_FRAMES,
+  MAX_NOTES,
+  SILENCE_MS,
+  Store,
+  UNPUSHED_MS,
+} from "./store";
 
 const STATUS = { state: "running" } as Status;
 
@@ -101,6 +108,20 @@ describe("a store", () => {
     expect(asked).toEqual([3, 3]);
   });
 
+  it("counts the time without an answer from the first question", () => {
+    const { store, asked, pass } = make();
+    store.apply(update({ seq: 3 }));
+    for (let ms = 0; ms < 4 * ANSWER_MS; ms += SILENCE_MS) {
+      pass(SILENCE_MS);
+      store.tick();
+    }
+    expect(asked.length).toBeGreaterThan(2);
+    expect(store.isUnansweredFor(3 * ANSWER_MS)).toBe(true);
+    // Whatever comes shows that somebody is there.
+    store.apply(update({ seq: 4, since: 3 }));
+    expect(store.isUnansweredFor(0)).toBe(false);
+  });
+
   it("asks nothing while it is idle", () => {
     const { store, asked, pass } = make();
     store.apply(update({ status: { state: "finished" } as Status }));
@@ -114,12 +135,55 @@ describe("a store", () => {
     store.apply(update({ tails: [tail(0, [1])] }));
     store.apply(update({ seq: 2, since: 1, runId: "other" }));
     expect(store.series.size).toBe(0);
+    expect(store.runs).toBe(1);
+  });
+
+  it("the first run that it hears of is no other", () => {
+    const { store } = make();
+    store.apply(update({ runId: null }));
+    store.apply(update({ seq: 2, since: 1, runId: "first" }));
+    expect(store.runs).toBe(0);
+  });
+
+  describe("the boards of answers", () => {
+    const frame = (pieces: number) =>
+      ({ pieces, lines: 0, cells: new Uint8Array([pieces]) }) as Frame;
+    const answer = (pieces: number) =>
+      update({ sync: true, frames: [frame(pieces)], view: "watch" });
+    const shown = (store: Store) => store.takeFrames().map((one) => one.pieces);
+
+    it("are shown where nothing is pushed", () => {
+      const { store, pass } = make();
+      store.apply(answer(1));
+      pass(SILENCE_MS);
+      store.apply(answer(2));
+      expect(shown(store)).toEqual([1, 2]);
+    });
+
+    it("are not shown where boards are pushed", () => {
+      const { store, pass } = make();
+      store.apply(update({ frames: [frame(5)], view: "watch" }));
+      pass(UNPUSHED_MS);
+      store.apply(answer(4));
+      expect(shown(store)).toEqual([5]);
+      pass(1);
+      store.apply(answer(6));
+      expect(shown(store)).toEqual([6]);
+    });
+
+    it("are shown once", () => {
+      const { store } = make();
+      store.apply(answer(1));
+      store.apply(answer(1));
+      expect(shown(store)).toEqual([1]);
+    });
   });
 
   it("stays bounded", () => {
     const { store } = make();
     const notes = Array.from({ length: 500 }, (_, i) => ({
       seq: i + 1,
+      id: i + 1,
       level: "info" as const,
       text: "",
       elapsed: null,
@@ -136,6 +200,7 @@ describe("a store", () => {
     const { store } = make();
     const note = {
       seq: 4,
+      id: 4,
       level: "info" as const,
       text: "x",
       elapsed: 0,
@@ -144,5 +209,19 @@ describe("a store", () => {
     store.apply(update({ notes: [note] }));
     store.apply(update({ seq: 5, since: 3, notes: [note] }));
     expect(store.notes.length).toBe(1);
+  });
+
+  it("puts a note in the place of the one with its id", () => {
+    const { store } = make();
+    const fields = { level: "good" as const, elapsed: 1, detail: null };
+    const note = (seq: number, id: number, text: string) => ({
+      ...fields,
+      seq,
+      id,
+      text,
+    });
+    store.apply(update({ seq: 2, notes: [note(1, 1, "one"), note(2, 2, "other")] }));
+    store.apply(update({ seq: 3, since: 2, notes: [note(3, 1, "two")] }));
+    expect(store.notes.map((one) => one.text)).toEqual(["other", "two"]);
   });
 });

@@ -18,6 +18,8 @@ export const MAX_FRAMES = 120;
 export const SILENCE_MS = 500;
 /** An unanswered question is asked again after so long. */
 export const ANSWER_MS = 3000;
+/** Where no board has been pushed for so long, those of answers are shown. */
+export const UNPUSHED_MS = 1000;
 
 export interface Series {
   epoch: number;
@@ -42,9 +44,13 @@ export class Store {
   /** Grows with every change of a series, so that charts know when to redraw. */
   version = 0;
   seq = 0;
+  /** Grows when another run takes the place of one that was shown. */
+  runs = 0;
   private runId: string | null = null;
   private heardAt = 0;
+  private pushedAt = -Infinity;
   private askedAt: number | null = null;
+  private unansweredSince: number | null = null;
 
   /** `ask(since)` requests everything after `since`; false: it could not be sent. */
   constructor(
@@ -55,6 +61,7 @@ export class Store {
   /** Applies an update; one that leaves a gap is answered by a sync instead. */
   apply(update: Update): void {
     this.heardAt = this.now();
+    this.unansweredSince = null;
     if (update.sync) this.askedAt = null;
     this.status = update.status;
     if (update.runId !== this.runId) this.reset(update.runId);
@@ -83,15 +90,17 @@ export class Store {
     if (busy && frozen) this.sync();
   }
 
-  /** Whether a question has gone unanswered for `ms`. */
+  /** Whether nothing has come for `ms` since a question, however often it was asked. */
   isUnansweredFor(ms: number): boolean {
-    return this.askedAt !== null && this.now() - this.askedAt > ms;
+    return this.unansweredSince !== null && this.now() - this.unansweredSince > ms;
   }
 
   /** Asks for all that is missing; at most one question is under way. */
   sync(): void {
-    if (this.askedAt !== null && !this.isUnansweredFor(ANSWER_MS)) return;
-    if (this.ask(this.seq)) this.askedAt = this.now();
+    if (this.askedAt !== null && this.now() - this.askedAt <= ANSWER_MS) return;
+    if (!this.ask(this.seq)) return;
+    this.askedAt = this.now();
+    this.unansweredSince ??= this.askedAt;
   }
 
   /** Takes the frames that have arrived since the last call. */
@@ -110,7 +119,10 @@ export class Store {
 
   private reset(runId: string | null): void {
     // The first run heard of may be the one whose last frame is held already.
-    if (this.runId !== null) this.lastFrame = null;
+    if (this.runId !== null) {
+      this.lastFrame = null;
+      this.runs += 1;
+    }
     this.runId = runId;
     this.series.clear();
     this.frames = [];
@@ -119,15 +131,29 @@ export class Store {
 
   private addFrames(update: Update): void {
     if (!update.frames.length) return;
+    if (update.sync && !this.isMissing(update.frames)) return;
+    if (!update.sync) this.pushedAt = this.now();
     this.framesView = update.view;
     this.lastFrame = update.frames.at(-1) ?? null;
     this.frames.push(...update.frames);
     this.frames.splice(0, this.frames.length - MAX_FRAMES);
   }
 
+  /** Whether an answer's boards are those that a host doesn't let through. */
+  private isMissing(frames: Frame[]): boolean {
+    if (this.now() - this.pushedAt <= UNPUSHED_MS) return false;
+    return !isSameMove(this.lastFrame, frames.at(-1)!);
+  }
+
   private addNotes(notes: Note[]): void {
     const last = this.notes.at(-1)?.seq ?? 0;
-    this.notes.push(...notes.filter((note) => note.seq > last));
+    for (const note of notes) {
+      if (note.seq <= last) continue;
+      if (note.id < note.seq) {
+        this.notes = this.notes.filter((one) => one.id !== note.id);
+      }
+      this.notes.push(note);
+    }
     this.notes.splice(0, this.notes.length - MAX_NOTES);
   }
 
@@ -155,4 +181,13 @@ export class Store {
     }
     this.version += 1;
   }
+}
+
+function isSameMove(one: Frame | null, other: Frame): boolean {
+  return (
+    one !== null &&
+    one.pieces === other.pieces &&
+    one.lines === other.lines &&
+    one.cells.every((cell, i) => cell === other.cells[i])
+  );
 }

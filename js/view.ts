@@ -4,7 +4,15 @@
 import { Board } from "./board";
 import { Chart, type ChartOptions, Zoom } from "./charts";
 import { Controls, LABELS, STARTABLE } from "./controls";
-import { element, setText } from "./dom";
+import {
+  DEFAULT_METRIC,
+  linesChart,
+  metricChart,
+  metricsOf,
+  rewardChart,
+  titleOf,
+} from "./curves";
+import { element, Fact, setText } from "./dom";
 import { amount, clock, short, whole } from "./format";
 import { Log } from "./log";
 import { Models } from "./models";
@@ -12,24 +20,6 @@ import type { Command, Status } from "./protocol";
 import type { Store } from "./store";
 import { followTheme } from "./theme";
 
-const CLOUD_LO = { column: "lo", kind: "points", colour: "--tw-cloud" } as const;
-const CLOUD_HI = { ...CLOUD_LO, column: "hi" } as const;
-const LINE = { kind: "line", smooth: true } as const;
-/** Series that have a chart of their own already. */
-const CHARTED = /^(evaluation|running)\/|^episode\/(lines|reward)$/;
-const DEFAULT_METRIC = "train/entropy_loss";
-const PRETTY: Record<string, string> = {
-  "episode/length": "Game length",
-  "speed/fps": "Timesteps per second",
-  "train/entropy_loss": "Entropy loss",
-  "train/loss": "Loss",
-  "train/value_loss": "Value loss",
-  "train/policy_gradient_loss": "Policy loss",
-  "train/learning_rate": "Learning rate",
-  "train/approx_kl": "Approximate KL",
-  "train/clip_fraction": "Clip fraction",
-  "train/explained_variance": "Explained variance",
-};
 let views = 0;
 
 export class PanelView {
@@ -38,13 +28,14 @@ export class PanelView {
   private readonly detail = element("span", "tw-detail");
   private readonly progress = element("div", "tw-progress");
   private readonly bar = element("i", "");
-  private readonly steps = element("span", "tw-steps");
-  private readonly fps = element("span", "tw-fps");
-  private readonly time = element("span", "tw-clock");
+  private readonly steps = new Fact();
+  private readonly fps = new Fact();
+  private readonly time = new Fact();
   private readonly lines = element("b", "");
   private readonly pieces = element("b", "");
   private readonly best = element("b", "");
   private readonly bestMean = element("b", "");
+  private readonly bestNote = element("span", "tw-range");
   private readonly bestRange = element("span", "tw-range");
   private readonly select = element("select", "");
   private readonly canvas = element("canvas", "tw-board");
@@ -55,21 +46,24 @@ export class PanelView {
   private readonly board: Board;
   private readonly charts: Chart[] = [];
   private readonly zoom = new Zoom();
-  private readonly abouts = new Map<string, HTMLElement>();
+  private readonly abouts = new Map<string, About>();
   /** What hovering over each chart reads. */
   private readonly readings = new Map<string, string | null>();
   private theme = 0;
   private turn = 0;
   private smoothing = 0.3;
   private metric = DEFAULT_METRIC;
+  private metrics = "";
+  private runs: number;
   private framesView: string | null = null;
 
   constructor(
     private readonly store: Store,
     send: (command: Command, file?: ArrayBuffer) => void,
-    private readonly isAlive: () => boolean,
+    private readonly trouble: () => string | null,
   ) {
     views += 1;
+    this.runs = store.runs;
     this.controls = new Controls(send, `tw-view-${views}`);
     const reduced = matchMedia("(prefers-reduced-motion: reduce)");
     this.board = new Board(this.canvas, this.next, () => reduced.matches);
@@ -109,9 +103,18 @@ export class PanelView {
 
   /** Takes frames that have arrived (every view plays its own). */
   push(frames: Parameters<Board["player"]["push"]>[0]): void {
+    this.followRun();
     if (this.framesView !== this.store.framesView) this.board.player.clear();
     this.framesView = this.store.framesView;
     this.board.player.push(frames);
+  }
+
+  /** Begins anew when another run takes the place of the one that was shown. */
+  private followRun(): void {
+    if (this.runs === this.store.runs) return;
+    this.runs = this.store.runs;
+    this.zoom.range = null;
+    this.board.player.reset();
   }
 
   private onKey(event: KeyboardEvent): void {
@@ -119,6 +122,7 @@ export class PanelView {
       (document.activeElement as HTMLElement | null)?.blur();
       return; // the notebook takes over
     }
+    if (event.ctrlKey || event.metaKey || event.altKey) return; // the host's
     // The notebook's own shortcuts (a, b, dd, …) must not act on keys meant for us.
     event.stopPropagation();
     const target = event.target as HTMLElement;
@@ -140,7 +144,10 @@ export class PanelView {
     this.progress.append(this.bar);
     this.canvas.setAttribute("role", "img");
     const facts = element("div", "tw-facts");
-    facts.append(this.steps, this.fps, this.time);
+    // What most runs need: nothing moves when they begin.
+    this.fps.reserve("*10,000*/s");
+    this.time.reserve("0:00 · *0:00* left");
+    facts.append(...[this.steps, this.fps, this.time].map((fact) => fact.element));
     const header = element("header", "tw-header");
     const middle = element("div", "tw-middle");
     middle.append(this.progress, this.detail);
@@ -154,14 +161,17 @@ export class PanelView {
   private buildGame(): HTMLElement {
     const side = element("div", "tw-side");
     const model = element("div");
-    model.append(this.bestMean, this.bestRange);
-    model.title = "mean lines per game of the best model, and its 95 % interval";
+    model.append(this.bestMean, this.bestNote, this.bestRange);
+    const confirmed = titled("Best model", model);
+    confirmed.setAttribute("role", "group");
+    confirmed.setAttribute("aria-label", "Best confirmed model");
+    confirmed.title = CONFIRMED;
     side.append(
       titled("Next", this.next),
       titled("Lines", this.lines),
       titled("Pieces", this.pieces),
       titled("Best game", this.best),
-      titled("Best model", model),
+      confirmed,
     );
     this.next.setAttribute("aria-hidden", "true");
     const game = element("div", "tw-game");
@@ -174,19 +184,27 @@ export class PanelView {
     charts.append(
       this.buildChart("Lines per game", linesChart(), "lines"),
       this.buildChart("Reward per game", rewardChart(), "reward"),
-      this.buildChart(this.select, selectedChart(DEFAULT_METRIC), "metric"),
+      this.buildChart(this.select, metricChart(DEFAULT_METRIC), "metric"),
     );
     this.select.setAttribute("aria-label", "Metric");
     this.select.addEventListener("change", () => {
       this.metric = this.select.value;
-      const chart = this.charts[2]!;
-      chart.options = { ...selectedChart(this.select.value), ...this.kept(chart) };
+      this.showMetric();
     });
+    this.smoothCharts();
     return charts;
   }
 
-  private kept(chart: Chart): Pick<ChartOptions, "log" | "smoothing"> {
-    return { log: chart.options.log, smoothing: this.smoothing };
+  private showMetric(): void {
+    const chart = this.charts[2]!;
+    const { log, smoothing } = chart.options;
+    chart.options = { ...metricChart(this.select.value), log, smoothing };
+  }
+
+  private smoothCharts(): void {
+    for (const chart of this.charts) {
+      chart.options = { ...chart.options, smoothing: this.smoothing };
+    }
   }
 
   private buildChart(
@@ -198,7 +216,7 @@ export class PanelView {
     const caption = element("figcaption", "");
     const head = element("b", "");
     head.append(title);
-    const about = element("span", "tw-about");
+    const about = new About();
     this.abouts.set(name, about);
     const host = element("div", "tw-chart");
     host.style.minHeight = `${options.height}px`;
@@ -212,29 +230,33 @@ export class PanelView {
       options,
     );
     this.charts.push(chart);
-    const log = checkbox("log", options.log, (on) => {
+    const heading = typeof title === "string" ? title : "Metric";
+    const log = checkbox("log", `log: ${heading}`, options.log, (on) => {
       chart.options = { ...chart.options, log: on };
     });
-    caption.append(head, about, log);
+    caption.append(head, about.element, log);
     if (name === "lines") caption.append(this.buildSmoothing());
     figure.append(caption, host);
-    figure.setAttribute("aria-label", typeof title === "string" ? title : "Metric");
+    figure.dataset.name = name;
+    figure.setAttribute("aria-label", heading);
     return figure;
   }
 
   private buildSmoothing(): HTMLElement {
     const label = element("label", "tw-tool");
     const range = element("input", "");
+    const value = element("span", "tw-weight");
     Object.assign(range, { type: "range", min: "0", max: "0.95", step: "0.05" });
     range.value = String(this.smoothing);
     range.setAttribute("aria-label", "Smoothing");
+    const show = () => setText(value, this.smoothing.toFixed(2));
     range.addEventListener("input", () => {
       this.smoothing = Number(range.value);
-      for (const chart of this.charts) {
-        chart.options = { ...chart.options, smoothing: this.smoothing };
-      }
+      this.smoothCharts();
+      show();
     });
-    label.append("smooth", range);
+    show();
+    label.append("smooth", range, value);
     return label;
   }
 
@@ -242,14 +264,16 @@ export class PanelView {
     // Colours come from the host's page; outside of it there are none.
     if (!this.root.isConnected) return;
     const status = this.store.status;
-    const alive = this.isAlive();
+    const trouble = this.trouble();
+    const alive = trouble === null;
     this.root.classList.toggle("tw-gone", !alive);
     if (!status) {
       setText(this.status, LABELS.idle);
-      setText(this.detail, alive ? "" : GONE);
+      setText(this.detail, trouble ?? "");
       return;
     }
-    this.drawHeader(status, alive);
+    this.followRun();
+    this.drawHeader(status, trouble);
     this.controls.update(status, alive);
     this.drawGame(status);
     this.offerMetrics();
@@ -270,12 +294,22 @@ export class PanelView {
   }
 
   private drawAbouts(status: Status): void {
-    const texts: Record<string, string> = {
-      lines: `${this.latestEvaluation()}, ${status.evaluation_games} games`,
-      reward: "training, running mean of 100",
+    const games = status.episodes ? `each of ${whole(status.episodes)} games` : "";
+    const metrics = this.select.options.length;
+    const keys: Record<string, Key[]> = {
+      lines: [
+        ["band", `${this.latestEvaluation()}, ${status.evaluation_games} games`],
+        ["mean", "training, mean of 100"],
+        ["cloud", "each game"],
+      ],
+      reward: [
+        ["line", "training, mean of 100"],
+        ["cloud", games || "each game"],
+      ],
+      metric: [["none", `one of ${metrics} metrics`]],
     };
     for (const [name, about] of this.abouts) {
-      setText(about, this.readings.get(name) ?? texts[name] ?? "");
+      about.show(keys[name] ?? [], this.readings.get(name) ?? null);
     }
   }
 
@@ -283,33 +317,31 @@ export class PanelView {
     const held = this.store.series.get("evaluation/lines");
     const [lo, hi, mean] = [held?.lo.at(-1), held?.hi.at(-1), held?.mean.at(-1)];
     if (lo === undefined || hi === undefined || mean === undefined) return "evaluation";
-    return `evaluation ${amount(mean)} (${amount(lo)} to ${amount(hi)})`;
+    return `evaluation ${amount(mean)} (95 %: ${amount(lo)} to ${amount(hi)})`;
   }
 
-  private drawHeader(status: Status, alive: boolean): void {
+  private drawHeader(status: Status, trouble: string | null): void {
     setText(this.status, LABELS[status.state]);
     this.root.dataset.state = status.state;
-    setText(this.detail, alive ? detailOf(status) : GONE);
+    setText(this.detail, trouble ?? detailOf(status));
     this.detail.classList.toggle("tw-silent", Boolean(status.not_responding));
     this.detail.title = this.detail.textContent ?? "";
     const share = Math.min(1, status.timesteps / status.total_timesteps);
     this.bar.style.width = `${share * 100}%`;
     this.progress.setAttribute("aria-valuenow", String(Math.floor(share * 100)));
-    const total = `${whole(status.timesteps)} / ${whole(status.total_timesteps)}`;
-    this.progress.setAttribute("aria-valuetext", `${total} timesteps`);
-    setText(this.steps, `${total} timesteps`);
-    this.steps.style.minWidth = `${2 * whole(status.total_timesteps).length + 11}ch`;
-    setText(this.fps, `${whole(status.fps)}/s`);
-    const left = status.remaining === null ? "–:––" : clock(status.remaining);
-    setText(this.time, `${clock(status.elapsed)} · ${left} left`);
+    const [done, total] = [whole(status.timesteps), whole(status.total_timesteps)];
+    this.progress.setAttribute("aria-valuetext", `${done} / ${total} timesteps`);
+    this.steps.reserve(`*${total}* / ${total} timesteps`);
+    this.steps.set(`*${done}* / ${total} timesteps`);
+    this.fps.set(`*${whole(status.fps)}*/s`);
+    this.time.set(timeOf(status));
   }
 
   private drawGame(status: Status): void {
     const pace = status.view === "step" ? 60 : status.pace;
     const now = performance.now() / 1000;
-    if (status.state === "paused" && this.board.player.isWaiting) {
-      this.board.player.clear(); // the board stands still
-    }
+    // The board stands still, in every view at the same move.
+    if (status.state === "paused") this.board.player.settle();
     const { rows, columns } = status;
     const frame = this.board.draw(now, pace, rows, columns, this.theme);
     const [lines, pieces] = [whole(frame?.lines ?? 0), whole(frame?.pieces ?? 0)];
@@ -323,27 +355,63 @@ export class PanelView {
     const crowned = status.best_eval;
     setText(this.bestMean, crowned ? amount(crowned.mean) : "–");
     const range = crowned ? `${short(crowned.lo)} to ${short(crowned.hi)}` : "";
+    setText(this.bestNote, crowned ? "confirmed" : "none yet");
     setText(this.bestRange, range);
   }
 
   private offerMetrics(): void {
-    const names = [...this.store.series.keys()].filter((name) => !CHARTED.test(name));
-    if (names.length === this.select.options.length) return;
-    const chosen = this.metric;
-    const options = names.sort().map((name) => {
+    const found = metricsOf(this.store.series.keys());
+    const names = found.length ? found : [this.metric];
+    if (names.join() === this.metrics) return;
+    this.metrics = names.join();
+    const options = names.map((name) => {
       const option = document.createElement("option");
       option.value = name;
-      option.textContent = PRETTY[name] ?? name.replace(/^train\//, "");
-      option.selected = name === chosen;
+      option.textContent = titleOf(name);
+      option.selected = name === this.metric;
       return option;
     });
     this.select.replaceChildren(...options);
-    const chart = this.charts[2]!;
-    chart.options = { ...selectedChart(this.select.value), ...this.kept(chart) };
+    this.showMetric();
   }
 }
 
-const GONE = "The kernel was restarted: use TrainingPanel.attach()";
+const CONFIRMED =
+  "Mean lines per game of the best model, confirmed in fresh games, and the 95 % " +
+  "interval. A newer policy may have done better in the evaluation; it becomes the " +
+  "best when fresh games confirm it.";
+
+type Key = [kind: "band" | "line" | "mean" | "cloud" | "none", text: string];
+
+/** What a chart shows: the legend, or what is under the pointer. */
+class About {
+  readonly element = element("span", "tw-about");
+  private shown = "";
+
+  show(keys: Key[], reading: string | null): void {
+    const wanted = JSON.stringify(reading ?? keys);
+    if (wanted === this.shown) return;
+    this.shown = wanted;
+    this.element.replaceChildren(
+      ...(reading === null ? keys.map(([kind, text]) => keyOf(kind, text)) : [reading]),
+    );
+  }
+}
+
+function keyOf(kind: string, text: string): HTMLElement {
+  const key = element("span", "tw-key");
+  if (kind !== "none") key.append(element("i", `tw-key-${kind}`));
+  key.append(text);
+  return key;
+}
+
+/** "0:11 · 0:13 left", or how long it took. */
+export function timeOf(status: Status): string {
+  const elapsed = clock(status.elapsed);
+  if (STARTABLE.has(status.state)) return elapsed;
+  const left = status.remaining === null ? "–:––" : clock(status.remaining);
+  return `${elapsed} · *${left}* left`;
+}
 
 /** What is to be said of a status beside its one word. */
 export function detailOf(status: Status): string {
@@ -357,79 +425,6 @@ export function detailOf(status: Status): string {
   return goal ? `goal: ${goal.toLocaleString("en-US")} lines per game` : "";
 }
 
-function linesChart(): ChartOptions {
-  return {
-    height: 190,
-    log: true,
-    showsGoal: true,
-    smoothing: 0.3,
-    curves: [
-      { series: "evaluation/lines", column: "hi", ...EDGE },
-      { series: "evaluation/lines", column: "lo", ...EDGE },
-      { label: "games", between: [3, 4], series: "episode/lines", ...CLOUD_LO },
-      { series: "episode/lines", ...CLOUD_HI },
-      {
-        label: "training",
-        series: "running/lines",
-        column: "mean",
-        colour: "--tw-muted",
-        ...LINE,
-      },
-      {
-        label: "evaluation",
-        between: [2, 1],
-        series: "evaluation/lines",
-        column: "mean",
-        colour: "--tw-accent",
-        ...LINE,
-      },
-    ],
-    band: [1, 2],
-  };
-}
-
-const EDGE = { kind: "edge", colour: "--tw-accent" } as const;
-
-function rewardChart(): ChartOptions {
-  return {
-    height: 132,
-    log: false,
-    smoothing: 0.3,
-    curves: [
-      { label: "games", between: [1, 2], series: "episode/reward", ...CLOUD_LO },
-      { series: "episode/reward", ...CLOUD_HI },
-      {
-        label: "mean",
-        series: "running/reward",
-        column: "mean",
-        colour: "--tw-accent",
-        ...LINE,
-      },
-    ],
-  };
-}
-
-function selectedChart(series: string): ChartOptions {
-  return {
-    height: 132,
-    log: false,
-    smoothing: 0.3,
-    curves: [
-      { series, column: "lo", ...EDGE },
-      { series, column: "hi", ...EDGE },
-      {
-        label: "mean",
-        between: [1, 2],
-        series,
-        column: "mean",
-        colour: "--tw-accent",
-        ...LINE,
-      },
-    ],
-    band: [2, 1],
-  };
-}
-
 function titled(title: string, content: HTMLElement): HTMLElement {
   const box = element("div", "");
   const head = element("h4", "");
@@ -439,6 +434,7 @@ function titled(title: string, content: HTMLElement): HTMLElement {
 }
 
 function checkbox(
+  text: string,
   name: string,
   checked: boolean,
   changed: (on: boolean) => void,
@@ -447,7 +443,8 @@ function checkbox(
   const input = element("input", "");
   input.type = "checkbox";
   input.checked = checked;
+  input.setAttribute("aria-label", name);
   input.addEventListener("change", () => changed(input.checked));
-  label.append(input, name);
+  label.append(input, text);
   return label;
 }

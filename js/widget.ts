@@ -15,8 +15,10 @@ import { Store } from "./store";
 import { PanelView } from "./view";
 
 const TICK_MS = 250;
-/** A kernel that leaves a question unanswered for so long is gone. */
-const GONE_MS = 10_000;
+/** A kernel that leaves a question unanswered for so long may be gone. */
+const SILENT_MS = 10_000;
+const SILENT = "No answer from the kernel";
+const GONE = "The kernel was restarted: use TrainingPanel.attach()";
 
 interface Model {
   get(name: string): unknown;
@@ -36,7 +38,8 @@ interface Snapshot {
 class Connection {
   readonly store: Store;
   readonly views = new Set<PanelView>();
-  private alive = true;
+  /** Why nothing can be steered, in a sentence; null: all is well. */
+  trouble: string | null = null;
   // Answers go to all tabs: each must know its own.
   private nextId = Math.floor(Math.random() * 2 ** 40);
   private readonly exports = new Set<number>();
@@ -44,10 +47,6 @@ class Connection {
   constructor(private readonly model: Model) {
     this.store = new Store((since) => this.post({ type: "sync", since }));
     this.showSnapshot((model.get("snapshot") ?? {}) as Snapshot);
-  }
-
-  get isAlive(): boolean {
-    return this.alive;
   }
 
   /** Listens until `signal` aborts. */
@@ -61,7 +60,7 @@ class Connection {
       }
       if (content?.type !== "update") return; // acks: the state tells
       this.store.apply(parseUpdate(content, buffers));
-      this.alive = true;
+      this.trouble = null;
       const frames = this.store.takeFrames();
       const demo = this.store.takeDemo();
       for (const view of this.views) {
@@ -71,16 +70,15 @@ class Connection {
     };
     // Fired by ipywidgets when the kernel behind a model is replaced.
     const onGone = () => {
-      this.alive = Boolean(
-        (this.model as { comm_live?: boolean }).comm_live ?? this.alive,
-      );
+      const isLive = (this.model as { comm_live?: boolean }).comm_live;
+      if (isLive !== undefined) this.trouble = isLive ? null : GONE;
     };
     this.model.on("msg:custom", onMessage as never);
     this.model.on("comm_live_update", onGone);
     this.store.sync();
     const timer = setInterval(() => {
       this.store.tick();
-      if (this.store.isUnansweredFor(GONE_MS)) this.alive = false;
+      if (this.store.isUnansweredFor(SILENT_MS)) this.trouble ??= SILENT;
     }, TICK_MS);
     signal.addEventListener("abort", () => {
       clearInterval(timer);
@@ -103,7 +101,7 @@ class Connection {
       else this.model.send(message);
       return true;
     } catch {
-      this.alive = false; // "Cannot send": the kernel was restarted
+      this.trouble = GONE; // "Cannot send"
       return false;
     }
   }
@@ -152,7 +150,7 @@ export default {
     const view = new PanelView(
       connection.store,
       connection.send,
-      () => connection.isAlive,
+      () => connection.trouble,
     );
     view.mount(el, signal);
     connection.views.add(view);

@@ -1,4 +1,4 @@
-"""Make the README's pictures: the real panel in a real JupyterLab, after 15 seconds.
+"""Make the README's pictures: the real panel in a real JupyterLab, when it has curves.
 
 Run by `make screenshots`; the browser tests' own JupyterLab does the work.
 """

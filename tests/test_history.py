@@ -133,6 +133,39 @@ def test_messages_are_bounded_and_sent_once() -> None:
     assert history.since(seq)[2] == []
 
 
+def test_a_newer_note_on_a_topic_takes_the_place_of_a_young_one() -> None:
+    history = MetricsHistory()
+    history.note("good", "best 1", 10.0, topic="best")
+    history.note("info", "other", 10.5)
+    seq, _, _ = history.since(0)
+    history.note("good", "best 2", 11.0, topic="best")
+    history.note("good", "best 3", 12.5, topic="best")
+    # A reader that has the first one finds by its `id` what it is replaced by.
+    notes = history.since(0)[2]
+    assert [note["text"] for note in notes] == ["other", "best 3"]
+    (news,) = history.since(seq)[2]
+    assert (news["id"], news["text"]) == (1, "best 3")
+    history.note("good", "best 4", 14.5, topic="best")
+    texts = [note["text"] for note in history.since(0)[2]]
+    assert texts == ["other", "best 3", "best 4"]
+
+
+def test_notes_of_another_run_or_topic_or_time_stay() -> None:
+    history = MetricsHistory()
+    history.note("good", "a", 1.0, topic="best")
+    history.note("good", "b", 1.5, topic="best_eval")
+    history.clear()
+    history.note("good", "c", 1.9, topic="best")
+    history.note("good", "d", 0.5, topic="best")
+    history.note("good", "e", None, topic="best")
+    texts = [note["text"] for note in history.since(0)[2]]
+    assert texts == ["a", "b", "c", "d", "e"]
+    for number in range(MAX_MESSAGES):
+        history.note("info", str(number))
+    history.note("good", "f", 0.6, topic="best")
+    assert len(history.since(0)[2]) == MAX_MESSAGES
+
+
 def test_a_new_run_forgets_the_curves_but_not_the_messages() -> None:
     history = MetricsHistory()
     history.add(episode(1))

@@ -23,6 +23,8 @@ Message = dict[str, Any]
 
 MAX_BUCKETS = 2048
 MAX_MESSAGES = 200
+# Of messages on one topic that come so close together, the last one is kept.
+SAME_TOPIC_SECONDS = 2.0
 RUNNING_MEAN_EPISODES = 100
 COLUMNS = ("x", "lo", "hi", "mean")
 
@@ -160,6 +162,8 @@ class MetricsHistory:
         self._lock = threading.RLock()
         self._series: dict[str, Series] = {}
         self._notes: deque[Message] = deque(maxlen=MAX_MESSAGES)
+        # The `id` of the last note on each topic.
+        self._topics: dict[str, int] = {}
         self._recent_lines: deque[float] = deque(maxlen=RUNNING_MEAN_EPISODES)
         self._recent_rewards: deque[float] = deque(maxlen=RUNNING_MEAN_EPISODES)
         self.seq = 0
@@ -170,6 +174,7 @@ class MetricsHistory:
         """Forget the curves, for a new run; the messages stay, `seq` goes on."""
         with self._lock:
             self._series.clear()
+            self._topics.clear()
             self._recent_lines.clear()
             self._recent_rewards.clear()
             self.episodes = 0
@@ -229,19 +234,42 @@ class MetricsHistory:
         text: str,
         elapsed: float | None = None,
         detail: str | None = None,
+        topic: str | None = None,
     ) -> None:
-        """Add a line for people to read: level `info`, `good`, `warning`, `error`."""
+        """Add a line for people to read: level `info`, `good`, `warning`, `error`.
+
+        It takes the place of the last one on its topic, if that is less than two
+        seconds older: it then has that one's `id`, by which a reader finds what it
+        replaces.
+        """
         with self._lock:
             self.seq += 1
+            identifier = self.seq
+            former = self._last_on(topic, elapsed)
+            if former is not None:
+                identifier = former["id"]
+                self._notes.remove(former)
+            if topic is not None and elapsed is not None:
+                self._topics[topic] = identifier
             self._notes.append(
                 {
                     "seq": self.seq,
+                    "id": identifier,
                     "level": level,
                     "text": text,
                     "elapsed": elapsed,
                     "detail": detail,
                 }
             )
+
+    def _last_on(self, topic: str | None, elapsed: float | None) -> Message | None:
+        if topic not in self._topics or elapsed is None:
+            return None
+        for note in reversed(self._notes):
+            if note["id"] == self._topics[topic]:
+                age = elapsed - note["elapsed"]
+                return note if 0 <= age < SAME_TOPIC_SECONDS else None
+        return None
 
     def touch(self) -> int:
         """Count a change of something kept elsewhere; return the new `seq`."""

@@ -158,6 +158,26 @@ class Notebook:
             [index, code],
         )
 
+    def keep_busy(self, seconds: float) -> None:
+        """Let the kernel's main thread sleep, and go on at once."""
+        self.page.evaluate(
+            f"(code) => void {PANEL}.sessionContext.session.kernel"
+            ".requestExecute({code})",
+            f"import time; time.sleep({seconds})",
+        )
+        self.page.wait_for_timeout(500)
+
+    def save(self) -> None:
+        """Save the notebook."""
+        self.page.evaluate("jupyterapp.commands.execute('docmanager:save')")
+
+    def set_theme(self, name: str) -> None:
+        """Choose JupyterLab's theme: `Light` or `Dark`."""
+        self.page.evaluate(
+            "jupyterapp.commands.execute('apputils:change-theme', "
+            f"{{theme: 'JupyterLab {name}'}})"
+        )
+
     def run_cell(self, index: int) -> None:
         """Run one cell, without waiting for its end."""
         self.page.evaluate(f"{PANEL}.content.activeCellIndex = {index}")
@@ -215,6 +235,23 @@ class Notebook:
         status = self.panel.get_by_role("status")
         expect(status).to_have_text(name, timeout=seconds * 1000)
 
+    def chart(self, name: str) -> Locator:
+        """A chart: `lines`, `reward` or `metric`; its data attributes say what it has.
+
+        `data-timesteps`, the range shown; `data-points`, of all its curves together;
+        `data-marks`.
+        """
+        return self.panel.locator(f"[data-name={name}] [data-timesteps]")
+
+    def points(self, name: str) -> int:
+        """The number of points that a chart has."""
+        return int(self.chart(name).get_attribute("data-points") or 0)
+
+    @property
+    def log(self) -> list[str]:
+        """The lines of the log, the newest first."""
+        return self.panel.get_by_role("log").locator(".tw-note").all_inner_texts()
+
     def wait_for(self, condition: Callable[[], Any], seconds: float = 30) -> None:
         """Poll until the condition holds."""
         deadline = time.monotonic() + seconds
@@ -225,6 +262,7 @@ class Notebook:
     def screenshot(self, name: str) -> None:
         """Keep a picture of the panel."""
         SCREENSHOTS.mkdir(exist_ok=True)
+        self.page.mouse.move(0, 0)
         self.panel.scroll_into_view_if_needed()
         self.panel.screenshot(path=SCREENSHOTS / f"{name}.png")
 

@@ -8,7 +8,7 @@ import time
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.lab import PANEL, Notebook
+from tests.e2e.lab import Notebook
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -19,6 +19,9 @@ panel.display()
 """
 # Generous: the goal is 250 ms from the click to the state shown.
 CLICK_SECONDS = 1.5
+# Longer than any click that acts at once takes.
+BUSY_SECONDS = 3
+EMPTY_BOARD = "Tetris board, 0 lines, 0 pieces"
 
 
 def show(options: str = "") -> str:
@@ -41,8 +44,8 @@ def test_start_watch_pause_steer_resume_stop_and_start_again(
 
     # The lines climb.
     notebook.wait_for(lambda: notebook.timesteps > 100_000)
-    lines = notebook.execute("print(panel.evaluations['mean_lines'].max())")
-    assert float(lines) > 100
+    lines = "print(panel.evaluations['mean_lines'].max())"
+    notebook.wait_for(lambda: float(notebook.execute(lines)) > 100, 60)
     notebook.wait_for(lambda: "0 lines" not in notebook.board)
     notebook.screenshot("training-light")
 
@@ -86,11 +89,10 @@ def test_start_watch_pause_steer_resume_stop_and_start_again(
 
 def test_charts_end_at_the_present_and_zoom_together(notebook: Notebook) -> None:
     started(notebook, "total_timesteps=100_000_000")
-    charts = notebook.panel.locator("[data-timesteps]")
-    expect(charts).to_have_count(3)
+    charts = [notebook.chart(name) for name in ("lines", "reward", "metric")]
 
     def shown() -> set[tuple[int, int]]:
-        texts = [chart.get_attribute("data-timesteps") or "" for chart in charts.all()]
+        texts = [chart.get_attribute("data-timesteps") or "" for chart in charts]
         return {(int(a), int(b)) for a, b in (text.split("-") for text in texts)}
 
     notebook.wait_for(lambda: notebook.timesteps > 50_000)
@@ -98,8 +100,14 @@ def test_charts_end_at_the_present_and_zoom_together(notebook: Notebook) -> None
     notebook.expect_status("Paused", CLICK_SECONDS)
     notebook.wait_for(lambda: shown() == {(0, notebook.timesteps)}, 5)
 
+    # A live change of the learning leaves a mark on each, at the present.
+    notebook.execute("panel.set_reward({'lines': 1.0, 'holes': -0.1})")
+    for chart in charts:
+        mark = f"{notebook.timesteps} reward"
+        expect(chart).to_have_attribute("data-marks", mark, timeout=5_000)
+
     # Drag over the middle half of the first; double-click on the last.
-    plot = charts.first.locator(".u-over")
+    plot = charts[0].locator(".u-over")
     plot.scroll_into_view_if_needed()
     box = plot.bounding_box()
     assert box
@@ -113,8 +121,32 @@ def test_charts_end_at_the_present_and_zoom_together(notebook: Notebook) -> None
     share = (end - start) / notebook.timesteps
     assert 0.4 < share < 0.6
     notebook.screenshot("zoomed")
-    charts.last.locator(".u-over").dblclick()
+    charts[2].locator(".u-over").dblclick()
     notebook.wait_for(lambda: shown() == {(0, notebook.timesteps)}, 5)
+
+    # Another run is shown as a whole, and begins with an empty board.
+    mouse.down()
+    mouse.move(box["x"] + box["width"] * 3 / 4, y, steps=5)
+    mouse.up()
+    notebook.page.wait_for_timeout(100)
+    assert notebook.board != EMPTY_BOARD
+    notebook.button("Stop").click()
+    notebook.expect_status("Stopped", 10)
+    notebook.panel.get_by_role("radio", name="Headless").check()
+    notebook.button("Start").click()
+    notebook.expect_status("Training")
+    assert notebook.board == EMPTY_BOARD
+    notebook.wait_for(lambda: {start for start, _ in shown()} == {0}, 5)
+    assert {chart.get_attribute("data-marks") for chart in charts} == {""}
+
+
+def test_space_pauses_after_a_click_on_start(notebook: Notebook) -> None:
+    started(notebook, "total_timesteps=100_000_000")
+    expect(notebook.button("Pause")).to_be_focused()
+    notebook.page.keyboard.press("Space")
+    notebook.expect_status("Paused", CLICK_SECONDS)
+    notebook.page.keyboard.press("Space")
+    notebook.expect_status("Training", CLICK_SECONDS)
 
 
 def test_two_views_show_the_same_and_both_steer(notebook: Notebook) -> None:
@@ -135,15 +167,32 @@ def test_two_views_show_the_same_and_both_steer(notebook: Notebook) -> None:
 def test_a_reload_while_training_loses_nothing(notebook: Notebook) -> None:
     started(notebook, "total_timesteps=100_000_000")
     notebook.wait_for(lambda: notebook.timesteps > 20_000)
-    before = notebook.timesteps
-    notebook.page.evaluate("jupyterapp.commands.execute('docmanager:save')")
+    notebook.wait_for(lambda: notebook.points("metric") > 5)
+    timesteps, points, log = notebook.timesteps, notebook.points("metric"), notebook.log
+    notebook.save()
     notebook.page.reload()
     notebook.expect_status("Training", 60)
-    notebook.wait_for(lambda: notebook.timesteps > before)
+    notebook.wait_for(lambda: notebook.timesteps > timesteps)
+    notebook.wait_for(lambda: notebook.points("metric") >= points, 5)
+    # Of several bests a second the last one stays.
+    assert {line for line in log if "best" not in line} <= set(notebook.log)
+
+    # What is drawn is what the kernel has, and the same after another reload.
     notebook.button("Pause").click()
     notebook.expect_status("Paused", 5)
-    episodes = notebook.execute("print(panel._history.series('episode/lines').shape)")
-    assert episodes.strip() != "(4, 0)"
+    notebook.page.wait_for_timeout(500)
+    length = "print(panel._history.series('train/entropy_loss').shape[1])"
+    assert notebook.points("metric") == int(notebook.execute(length)) > points
+
+    def shown() -> list[object]:
+        charts = [notebook.points(name) for name in ("lines", "reward", "metric")]
+        return [notebook.timesteps, notebook.board, notebook.log, *charts]
+
+    before = shown()
+    notebook.save()
+    notebook.page.reload()
+    notebook.expect_status("Paused", 60)
+    notebook.wait_for(lambda: shown() == before, 5)
     notebook.screenshot("after-reload")
 
 
@@ -186,14 +235,8 @@ def test_no_control_moves_away_under_a_pointer(notebook: Notebook, width: int) -
 
 
 def test_a_click_acts_while_a_cell_is_busy(notebook: Notebook) -> None:
-    started(notebook, extra=())
-    notebook.page.evaluate(
-        """() => {
-          const kernel = PANEL.sessionContext.session.kernel;
-          kernel.requestExecute({code: 'import time; time.sleep(30)'});
-        }""".replace("PANEL", PANEL)
-    )
-    notebook.page.wait_for_timeout(500)
+    started(notebook)
+    notebook.keep_busy(30)
     before = time.monotonic()
     notebook.button("Pause").click()
     notebook.expect_status("Paused", 10)
@@ -202,12 +245,14 @@ def test_a_click_acts_while_a_cell_is_busy(notebook: Notebook) -> None:
 
 def test_the_workaround_for_ipykernel_is_still_needed(notebook: Notebook) -> None:
     """When this fails, ipykernel routes by the front end: delete the workaround."""
-    notebook.open([show()])
-    notebook.expect_status("Idle")
-    found = notebook.execute(
-        "print(type(panel.widget.comm)._reply_subshell_for is not None)"
-    )
-    assert found.strip() == "True"
+    started(notebook, "total_timesteps=100_000_000")
+    assert notebook.execute("del panel.widget.comm._reply_subshell_for") == ""
+    notebook.keep_busy(2 * BUSY_SECONDS)
+    notebook.button("Pause").click()
+    notebook.page.wait_for_timeout(BUSY_SECONDS * 1000)
+    notebook.expect_status("Training", 0.1)
+    # It only had to wait.
+    notebook.expect_status("Paused", 3 * BUSY_SECONDS)
 
 
 def test_a_kernel_restart_is_said(notebook: Notebook) -> None:
@@ -265,6 +310,9 @@ def test_a_killed_worker_and_a_restarted_kernel_lose_nothing(
     notebook.wait_for(lambda: notebook.timesteps > stopped_at)
     notebook.button("Stop").click()
     notebook.expect_status("Stopped", 10)
+    marks = re.compile(r"^\d+ resumed, \d+ resumed$")
+    for name in ("lines", "reward", "metric"):
+        expect(notebook.chart(name)).to_have_attribute("data-marks", marks)
     notebook.screenshot("resumed")
     counted = notebook.execute(
         "e = panel.episodes['episode'].tolist(); print(e == list(range(1, len(e) + 1)))"
@@ -275,20 +323,21 @@ def test_a_killed_worker_and_a_restarted_kernel_lose_nothing(
 def test_narrow_and_dark(notebook: Notebook) -> None:
     started(notebook, "total_timesteps=100_000_000")
     notebook.wait_for(lambda: notebook.timesteps > 60_000)
-    notebook.page.evaluate(
-        "jupyterapp.commands.execute('apputils:change-theme', "
-        "{theme: 'JupyterLab Dark'})"
-    )
+    # All of the narrow panel is to be seen at once.
+    notebook.page.set_viewport_size({"width": 1400, "height": 1800})
+    notebook.set_theme("Dark")
     expect(notebook.panel).to_have_class(re.compile("tw-dark"))
     notebook.screenshot("training-dark")
     notebook.panel.evaluate("(e) => { e.parentElement.style.width = '400px'; }")
     notebook.page.wait_for_timeout(500)
     assert notebook.panel.evaluate("(e) => e.scrollWidth <= e.clientWidth")
-    notebook.screenshot("narrow-dark")
-    notebook.page.evaluate(
-        "jupyterapp.commands.execute('apputils:change-theme', "
-        "{theme: 'JupyterLab Light'})"
+    middles = notebook.panel.locator(".tw-toolbar").evaluate(
+        "(e) => [...e.children].map((one) => one.offsetTop + one.offsetHeight / 2)"
     )
+    rows = {round(middle / 10) for middle in middles}
+    assert len(rows) == 2
+    notebook.screenshot("narrow-dark")
+    notebook.set_theme("Light")
     notebook.page.wait_for_timeout(300)
     notebook.screenshot("narrow-light")
 

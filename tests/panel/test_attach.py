@@ -62,8 +62,14 @@ def test_a_new_panel_shows_a_stopped_run_and_goes_on_with_it(
     first = panels.enter_context(TrainingPanel(config))
     assert not first._status()["can_resume"]
     train(first)
+    first.set_reward({"lines": 1.0, "holes": -0.5})
+    wait_for(lambda: first._status()["marks"])
+    ((changed_at, label),) = first._status()["marks"]
+    assert label == "reward"
     # What a stop keeps may be a second old.
-    wait_for(lambda: first._status()["elapsed"] > 2)
+    wait_for(lambda: "evaluation/lines" in first._history.names())
+    until = first._status()["elapsed"] + 2
+    wait_for(lambda: first._status()["elapsed"] > until)
     first.stop()
     wait_for(lambda: first.status == "Stopped")
     wait_for(lambda: first._status()["can_resume"])
@@ -81,14 +87,19 @@ def test_a_new_panel_shows_a_stopped_run_and_goes_on_with_it(
     assert status["episodes"] == first._history.episodes
     assert status["best_lines"] == first._history.best_lines
     assert status["timesteps"] == first._status()["timesteps"]
+    assert status["marks"] == [[changed_at, "reward"]]
 
     second.resume()
-    wait_for(lambda: second._status()["resumed_at"])
-    (resumed_at,) = second._status()["resumed_at"]
-    assert 0 < resumed_at <= status["timesteps"]
+    wait_for(lambda: len(second._status()["marks"]) > 1)
+    changed, (resumed_at, label) = second._status()["marks"]
+    assert changed == [changed_at, "reward"]
+    assert (label, changed_at < resumed_at <= status["timesteps"]) == ("resumed", True)
     wait_for(lambda: second._status()["timesteps"] > status["timesteps"] + 500)
     second.stop()
     wait_for(lambda: second.status == "Stopped")
+    second.close()
+    third = panels.enter_context(TrainingPanel.attach(first.run_dir))
+    assert third._status()["marks"] == second._status()["marks"]
     numbers = second.episodes["episode"].tolist()
     assert numbers == list(range(1, len(numbers) + 1))
     assert second.run_dir == first.run_dir
@@ -111,7 +122,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     wait_for(lambda: panel.status == "Failed")
     wait_for(lambda: panel._status()["can_resume"])
     panel.resume()
-    wait_for(lambda: panel._status()["resumed_at"])
+    wait_for(lambda: panel._status()["marks"])
     wait_for(lambda: panel.status == "Training")
     wait_for(lambda: panel._status()["timesteps"] > before + 1_000)
     panel.stop()
@@ -130,7 +141,7 @@ def test_a_finished_run_goes_on_for_as_long_again(
     wait_for(lambda: panel.status == "Finished")
     wait_for(lambda: panel._status()["can_resume"])
     panel.resume()
-    wait_for(lambda: panel.status == "Finished" and panel._status()["resumed_at"])
+    wait_for(lambda: panel.status == "Finished" and panel._status()["marks"])
     assert panel._status()["timesteps"] >= 4_096
     assert panel._status()["total_timesteps"] == 4_096
     wait_for(lambda: panel._status()["can_resume"])

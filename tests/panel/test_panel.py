@@ -166,6 +166,53 @@ def test_a_sync_sends_everything_again(
         assert len(update["buffers"][series["buffer"]]) == series["length"] * 32
 
 
+def test_an_answer_has_the_newest_board_and_leaves_it_to_be_pushed(
+    panel: TrainingPanel, sent: list[dict[str, Any]]
+) -> None:
+    """Hosts that lose what is pushed show the boards of answers."""
+    receive(panel, {"type": "sync", "since": 0})
+    assert sent[-1]["frames"] is None
+    frames = [{"cells": bytes([n] * 200), "piece": n, "next": []} for n in (1, 2)]
+    sent.clear()
+    with panel._lock:  # no push comes between
+        panel._on_message({"type": "board", "view": panel._view, "frames": frames})
+        receive(panel, {"type": "sync", "since": 0})
+    wait_for(lambda: len([m for m in sent if m["type"] == "update"]) > 1)
+    answer, push = (m for m in sent if m["type"] == "update")
+    assert (answer["sync"], answer["frames"]["count"]) == (True, 1)
+    assert answer["frames"]["moves"][0]["piece"] == 2
+    assert (push["sync"], push["frames"]["count"]) == (False, 2)
+    receive(panel, {"type": "sync", "since": 0})
+    assert sent[-1]["frames"]["moves"][0]["piece"] == 2
+
+
+def info(timesteps: int, text: str, **fields: Any) -> dict[str, Any]:
+    always = {"type": "info", "kind": "note", "elapsed": timesteps / 1000}
+    return {**always, "timesteps": timesteps, "text": text, **fields}
+
+
+def test_several_bests_a_second_are_one_line(panel: TrainingPanel) -> None:
+    for number in range(20):
+        panel._on_message(info(100 * number, f"new best: {number}", kind="best"))
+    panel._on_message(info(2_500, "could not save", kind="warning"))
+    assert notes(panel) == ["new best: 19", "could not save"]
+
+
+def test_what_changes_the_learning_leaves_marks(panel: TrainingPanel) -> None:
+    panel._on_message(info(500, "Reward: lines × 2", mark="reward"))
+    panel._on_message(info(800, "Reward: lines × 3", mark="reward"))
+    assert panel._status()["marks"] == [[500, "reward"], [800, "reward"]]
+    # It goes on from before the second change, which so has not happened.
+    resume = {"type": "resume", "timesteps": 600, "elapsed": 1.0, "checkpoint": "c"}
+    panel._on_message(resume)
+    assert panel._status()["marks"] == [[500, "reward"], [600, "resumed"]]
+    for number in range(300):
+        panel._on_message(info(1000 + number, "Reward", mark="reward"))
+    assert len(panel._status()["marks"]) == panel_module.MAX_MARKS
+    panel.start()
+    assert panel._status()["marks"] == []
+
+
 def test_nothing_is_sent_when_nothing_happens(
     panel: TrainingPanel, sent: list[dict[str, Any]]
 ) -> None:

@@ -21,7 +21,6 @@ from tetris_widget.config import (
     check_speed,
     check_view,
     moves_per_second,
-    step_delay,
 )
 from tetris_widget.history import MetricsHistory
 from tetris_widget.library import ModelLibrary
@@ -50,6 +49,8 @@ PUSH_SECONDS = 0.1
 MAX_FRAMES = 60
 SNAPSHOT_POINTS = 500
 SNAPSHOT_MESSAGES = 20
+# On the curves; older ones go.
+MAX_MARKS = 100
 # A training process whose kernel has ended leaves within five seconds.
 LEAVE_SECONDS = 8.0
 
@@ -92,10 +93,10 @@ class TrainingPanel:
         self._figures: Message = {}
         self._run: RunDirectory | None = None
         self._can_resume = False
-        self._resumed_at: list[int] = []
+        # Timesteps at which the learning was changed or resumed, and what to call it.
+        self._marks: deque[tuple[int, str]] = deque(maxlen=MAX_MARKS)
         # What was asked for, and what the run under way, or the last one, has.
         self._asked = self._had = self.config
-        self._best_path: str | None = None
         self._best_eval: Message | None = None
         self._sent = 0
         self._sent_status: Message = {}
@@ -156,8 +157,6 @@ class TrainingPanel:
                 self._replay(entry)
             self._load(_read_tables(run))
             self._can_resume = bool(run.checkpoints())
-            if run.best_model_file.exists():
-                self._best_path = str(run.best_model_file)
             # Not the journal's: a resume takes nothing back from `best_eval/`.
             self._best_eval = _interval(read_metadata(run.best_evaluated_model_file))
             self._update_snapshot()
@@ -269,10 +268,9 @@ class TrainingPanel:
         self._frames.clear()
         self._last_frame = None
         self._figures = {}
-        self._best_path = None
         self._best_eval = None
         self._detail = None
-        self._resumed_at = []
+        self._marks.clear()
         self._can_resume = False
 
     def pause(self) -> None:
@@ -560,9 +558,9 @@ class TrainingPanel:
 
     def _on_resume(self, message: Message) -> None:
         timesteps = message["timesteps"]
-        # What came after the checkpoint is taken back, the marks in it, too.
-        kept = [mark for mark in self._resumed_at if mark <= timesteps]
-        self._resumed_at = [*kept, timesteps]
+        # What came after the checkpoint has not happened.
+        kept = [mark for mark in self._marks if mark[0] <= timesteps]
+        self._marks = deque([*kept, (timesteps, "resumed")], maxlen=MAX_MARKS)
         self._figures |= {"timesteps": timesteps, "elapsed": message["elapsed"]}
         text = f"resumed at {timesteps:,} timesteps, from {message['checkpoint']}"
         self._history.note("info", text, message["elapsed"])
@@ -574,13 +572,15 @@ class TrainingPanel:
         if kind == "model":
             self._shelf.on_model_saved(message)
             return
-        if kind == "best" and self._run is not None:
-            self._best_path = str(self._run.best_model_file)
         if kind == "best_eval":
             self._best_eval = _interval(message)
+        if "mark" in message:
+            self._marks.append((message["timesteps"], message["mark"]))
         levels = {"best": "good", "best_eval": "good", "warning": "warning"}
         level = levels.get(kind, "info")
-        self._history.note(level, message["text"], message["elapsed"])
+        # In its beginning a run has several bests a second.
+        topic = kind if level == "good" else None
+        self._history.note(level, message["text"], message["elapsed"], topic=topic)
 
     # From the browser (on any thread)
 
@@ -653,7 +653,7 @@ class TrainingPanel:
             "status": self._status(),
             "messages": notes,
             "series": pack_series(tails, buffers),
-            "frames": None if is_sync else self._take_frames(buffers),
+            "frames": self._take_frames(buffers, is_sync),
             "library": self._shelf.shown() if since < self._shelf_seq else None,
             "demo": [] if is_sync else self._shelf.take_frames(buffers),
             "sync": is_sync,
@@ -663,12 +663,20 @@ class TrainingPanel:
             self._sent_status = update["status"]
         self.widget.send_update(update, buffers)
 
-    def _take_frames(self, buffers: list[bytes]) -> Message | None:
-        if not self._frames:
+    def _take_frames(self, buffers: list[bytes], is_sync: bool) -> Message | None:
+        """Pack the boards that wait; an answer has the newest, and leaves them waiting.
+
+        Some hosts lose what is pushed: their boards live by the answers.
+        """
+        if self._frames:
+            self._last_frame = self._frames[-1]
+        if is_sync:
+            frames = [] if self._last_frame is None else [self._last_frame]
+        else:
+            frames = list(self._frames)
+            self._frames.clear()
+        if not frames:
             return None
-        frames = list(self._frames)
-        self._frames.clear()
-        self._last_frame = frames[-1]
         size = self._had.rows, self._had.columns
         return pack_frames(self._view, *size, frames, buffers)
 
@@ -698,17 +706,15 @@ class TrainingPanel:
             "view": self._view,
             "speed": self._speed,
             "pace": moves_per_second(self._speed),
-            "step_delay": step_delay(self._speed),
             "watch_cost": self._figures.get("watch_cost"),
             "evaluation_cost": self._figures.get("evaluation_cost"),
             "evaluation_games": self._had.evaluation_games,
             "run_dir": self.run_dir,
-            "best_path": self._best_path,
             "rows": self._had.rows,
             "columns": self._had.columns,
             "can_resume": self._can_resume,
             "more_timesteps": self._asked.total_timesteps,
-            "resumed_at": list(self._resumed_at),
+            "marks": [list(mark) for mark in self._marks],
         }
 
     def _state(self) -> str:

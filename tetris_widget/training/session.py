@@ -227,7 +227,8 @@ class TrainingSession:
         reward = check_reward(command["reward"])
         self._env.set_attr("reward", reward)
         weights = ", ".join(f"{name} × {weight:g}" for name, weight in reward.items())
-        self._callback.send("info", kind="note", text=f"Reward: {weights}")
+        text = f"Reward: {weights}"
+        self._callback.send("info", kind="note", text=text, mark="reward")
 
     def _go_on(self, resume: Mapping[str, Any]) -> Snapshot:
         """Make the run what it was at a checkpoint."""
