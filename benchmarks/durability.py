@@ -176,7 +176,7 @@ def full_buffer(directory: str) -> tuple[float, float, float]:
         array = getattr(buffer, name)
         array[:] = array[: buffer.pos].mean(axis=0)
     buffer.full = True
-    reports = {"returns": env.games.lines, "lengths": env.games.lines}
+    reports = {"returns": env.games.lines, "lengths": env.games.lines, "recording": {}}
     path = Path(directory) / "full.zip"
     seconds = []
     for _ in range(STOPS):

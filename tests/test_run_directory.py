@@ -16,6 +16,8 @@ import pytest
 
 from tetris_widget.config import ConfigError, TrainingConfig
 from tetris_widget.run_directory import (
+    EPISODE_COLUMNS,
+    DamagedRunWarning,
     RunBusyError,
     RunDirectory,
     atomic_file,
@@ -111,7 +113,7 @@ def test_the_end_is_recorded_once_in_the_place_of_a_process(run: RunDirectory) -
     entry = run.record_end("stopped", "by force", 0, rung="SIGKILL")
     assert entry is not None
     assert (entry["seq"], entry["rung"]) == (2, "SIGKILL")
-    with pytest.warns(UserWarning, match="1 lines cannot be read"):
+    with pytest.warns(DamagedRunWarning, match="1 lines cannot be read"):
         assert [*run.journal()][-1] == entry
     assert run.state()["state"] == "stopped"
     assert run.record_end("stopped", "by force", 0) is None
@@ -128,7 +130,8 @@ def test_a_number_that_was_cut_is_no_number(run: RunDirectory) -> None:
     whole = run.monitor_file.read_bytes()
     for cut in range(1, 12):
         run.monitor_file.write_bytes(whole[:-cut])
-        assert run.episodes()["timesteps"].tolist() == [12]
+        with pytest.warns(DamagedRunWarning, match=r"monitor\.csv ends in half"):
+            assert RunDirectory(run.path).episodes()["timesteps"].tolist() == [12]
 
 
 def test_metadata_of_another_model_are_told(run: RunDirectory) -> None:
@@ -170,22 +173,72 @@ def test_a_new_run_has_empty_tables(run: RunDirectory) -> None:
     assert "mean_lines" in run.evaluations()
 
 
-def test_torn_last_lines_are_skipped(run: RunDirectory) -> None:
+def test_torn_last_lines_are_skipped_and_told_once(run: RunDirectory) -> None:
     journal = Journal(run, pytest.fail)
     journal.write([episode(1), {"type": "info", "text": "hello"}])
     journal.close()
+    run.progress_file.write_text("timesteps,elapsed,fps\n12,1.0,9.0\n24,2.")
     with run.monitor_file.open("a") as file:
         file.write("1.5,12")
     with run.journal_file.open("a") as file:
         file.write('{"type": "in')
-    assert run.episodes()["episode"].tolist() == [1]
-    assert [entry["text"] for entry in run.journal()] == ["hello"]
+
+    def read() -> None:
+        assert run.episodes()["episode"].tolist() == [1]
+        assert run.metrics()["timesteps"].tolist() == [12]
+        assert [entry["text"] for entry in run.journal()] == ["hello"]
+
+    with run.lock():  # a living writer is in the middle of these lines
+        read()
+    with pytest.warns(DamagedRunWarning, match="ends in half a line") as told:
+        read()
+    files = run.monitor_file, run.progress_file, run.journal_file
+    assert [str(one.message).split()[0] for one in told] == [str(f) for f in files]
+    read()
 
 
 def test_garbage_in_the_middle_gives_one_warning(run: RunDirectory) -> None:
     run.journal_file.write_text('{"type": "a"}\nnonsense\n{"type": "b"}\n')
-    with pytest.warns(UserWarning, match="1 lines cannot be read"):
+    with pytest.warns(DamagedRunWarning, match="1 lines cannot be read"):
         assert len(list(run.journal())) == 2
+    rows = ["1.5,12,0.2,1,0,3,12,1", "1.5,12", "x,12,0.2,2,0,3,24,2", ",,,,,,,,,,,,"]
+    rows += ["1.5,12,0.2,inf,0,3,24,2", "1.5,12,0.2,3,0,,36,3"]
+    header = ",".join(EPISODE_COLUMNS)
+    for first in ('#{"t_start": 0}\n' + header, header, "r,l\xff"):
+        text = "\n".join([first, *rows, "\xff\0\u2028", ""])
+        run.monitor_file.write_bytes(text.encode("latin-1", "replace"))
+        with pytest.warns(DamagedRunWarning, match=r"monitor\.csv: [56] lines"):
+            assert RunDirectory(run.path).episodes()["episode"].tolist() == [1, 3]
+    # Nobody knows the columns of metrics without their header.
+    run.progress_file.write_text("12,1.0,1,9.0\n24,2.0,2,9.0\n")
+    with pytest.warns(DamagedRunWarning, match=r"progress\.csv: 2 lines"):
+        assert run.metrics().empty
+
+
+def test_other_ends_of_lines_in_a_text_are_no_ends_of_lines(run: RunDirectory) -> None:
+    texts = ["a\u2028b", "a\u0085b", "a\x0cb", "a\rb\r\nc"]
+    journal = Journal(run, pytest.fail)
+    journal.write([info(text) for text in texts])
+    journal.close()
+    assert [entry["text"] for entry in run.journal()] == texts
+
+
+def test_missing_files_are_told_and_the_rest_is_read(run: RunDirectory) -> None:
+    assert not [*run.journal(), *run.episodes()["episode"], *run.metrics()["fps"]]
+    journal = Journal(run, pytest.fail)
+    journal.write([info("a"), episode(1), info("b")])
+    journal.close()
+    run.write_state("stopped", timesteps=12)
+    assert run.verify() == [f"{run.progress_file} is missing"]
+    with pytest.warns(DamagedRunWarning, match=r"progress\.csv is missing"):
+        assert run.metrics().empty
+    run.monitor_file.unlink()
+    with pytest.warns(DamagedRunWarning, match=r"monitor\.csv is missing"):
+        assert run.episodes().empty
+    assert len([*run.journal()]) == 2
+    run.journal_file.unlink()
+    with pytest.warns(DamagedRunWarning, match=r"journal\.jsonl is missing"):
+        assert run.evaluations().empty
 
 
 def test_a_disk_that_refuses_is_reported_once_and_nothing_is_lost(
@@ -313,11 +366,26 @@ def test_a_rewound_run_goes_on_without_gap_or_double(run: RunDirectory) -> None:
 
 def test_a_torn_journal_is_gone_on_with_on_a_line_of_its_own(run: RunDirectory) -> None:
     run.journal_file.write_text('{"type": "a"}\n{"type": "in')
-    run.rewind(timesteps=0, episodes=0)
     journal = Journal(run, pytest.fail)
+    # The process says that it starts before it knows what it goes on from.
+    journal.write([{"type": "status", "state": "starting"}])
+    run.rewind(timesteps=0, episodes=0)
     journal.write([{"type": "resume", "timesteps": 0}])
-    with pytest.warns(UserWarning, match="1 lines cannot be read"):
-        assert [entry["type"] for entry in run.journal()] == ["a", "resume"]
+    journal.close()
+    with pytest.warns(DamagedRunWarning, match="1 lines cannot be read"):
+        assert [e["type"] for e in run.journal()] == ["a", "status", "resume"]
+
+
+def test_leftovers_are_deleted_and_what_only_sounds_like_it_is_kept(
+    run: RunDirectory,
+) -> None:
+    kept = [run.named_checkpoint_file(name) for name in ("a.tmp.b", "a.tmp.1")]
+    left = [kept[0].with_name(f"a.zip.tmp.{end}") for end in ("1", "12-34")]
+    kept[0].parent.mkdir(parents=True)
+    for path in (*kept, *left):
+        path.touch()
+    run.remove_leftovers()
+    assert sorted(kept[0].parent.iterdir()) == sorted(kept)
 
 
 def test_what_a_resume_took_back_is_not_counted_twice(run: RunDirectory) -> None:

@@ -1,20 +1,24 @@
 """One run on disk: where its files are, and how they are read back.
 
-Owns the names and formats of the files of a run directory. Readers accept a torn last
-line, for the writer may be killed at any moment. Deliberately doesn't know who trains
-or who watches; the writing while training is `training.journal`'s.
+Owns the names and formats of the files of a run directory. Readers return all that can
+be read, and say once, by a `DamagedRunWarning`, what cannot: the writer may be killed
+at any moment. Deliberately doesn't know who trains or who watches; the writing while
+training is `training.journal`'s.
 """
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import hashlib
+import io
 import itertools
 import json
 import math
 import os
 import platform
+import re
 import secrets
 import shutil
 import threading
@@ -36,6 +40,9 @@ if TYPE_CHECKING:
 # Of a run directory; a reader refuses a newer one.
 FORMAT = 1
 EPISODE_COLUMNS = ("r", "l", "t", "episode", "env", "lines", "timesteps", "seq")
+METRIC_COLUMNS = ("timesteps", "elapsed", "fps")
+# Greater ones are no counts: a float holds no whole numbers beyond.
+MAX_COUNT = 2**53
 TERMINAL = ("finished", "stopped", "failed")
 BLOCK_BYTES = 65_536
 PACKAGES = (
@@ -55,8 +62,14 @@ RECORD_NAME = "record.json"
 # What reading a zip that is none, or that was cut or changed, can raise.
 DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 LOCK_SECONDS = 0.05
+# What `atomic_file` writes to, before it takes the place of the file.
+_TEMPORARY = re.compile(r".+\.tmp\.\d+(-\d+)?")
 # Answers of file systems that have no locks (some network and cloud drives).
 _NO_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL)
+
+
+class DamagedRunWarning(UserWarning):
+    """A file of a run is missing, torn, or holds what cannot be read."""
 
 
 class RunBusyError(RuntimeError):
@@ -82,6 +95,8 @@ class RunDirectory:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        # What readers have warned of, so that each is said once.
+        self._said: set[str] = set()
 
     @classmethod
     def create(cls, config: TrainingConfig) -> RunDirectory:
@@ -130,7 +145,10 @@ class RunDirectory:
         if not self.state():
             problems.append(f"{self.state_file} is missing or cannot be read")
         for path in (self.journal_file, self.monitor_file, self.progress_file):
-            if path.exists() and not _ends_whole(path):
+            if not path.exists():
+                if self._should_have(path):
+                    problems.append(f"{path} is missing")
+            elif not _ends_whole(path):
                 problems.append(f"{path} ends in half a line, which readers skip")
         for path in sorted(self.path.rglob("*.zip")):
             reason = _damage(path)
@@ -332,27 +350,25 @@ class RunDirectory:
         write_atomically(self.state_file, to_json(merged, indent=2), sync)
 
     def journal(self) -> Iterator[dict[str, Any]]:
-        """Yield what happened, in order; lines that are not whole are skipped."""
-        try:
-            text = self.journal_file.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return
+        """Yield what happened, in order; lines that are not whole are skipped.
+
+        A file that is missing, torn or damaged gives one `DamagedRunWarning` (as in
+        `episodes` and `metrics`); a last line that is just being written gives none.
+        """
+        data = self._read(self.journal_file)
+        # Not `splitlines`: a text may hold other ends of lines.
+        lines = data.decode("utf-8", "replace").split("\n")[:-1]
         bad = 0
-        lines = text.splitlines()
-        for number, line in enumerate(lines, start=1):
+        for line in lines:
             try:
                 entry = json.loads(line)
                 if not isinstance(entry, dict) or "type" not in entry:
                     raise ValueError("no entry of a journal")
             except ValueError:
-                # The last line may be torn: its writer was killed.
-                bad += number < len(lines)
+                bad += 1
             else:
                 yield entry
-        if bad:
-            warnings.warn(
-                f"{self.journal_file}: {bad} lines cannot be read", stacklevel=2
-            )
+        self._warn_of_garbage(self.journal_file, bad)
 
     def episodes(self) -> pd.DataFrame:
         """Return every finished episode.
@@ -360,21 +376,16 @@ class RunDirectory:
         Columns: episode, timesteps, reward, length, lines (NaN where the environment
         has none), env, seconds (since the start).
         """
-        import pandas as pd
-
         names = {"r": "reward", "l": "length", "t": "seconds"}
-        frame = self._read_csv(self.monitor_file, EPISODE_COLUMNS)
-        frame = frame.rename(columns=names)
+        whole = ["episode", "timesteps", "l", "env"]
+        table = self._read_csv(self.monitor_file, EPISODE_COLUMNS, whole, ["r"])
+        table = table.rename(columns=names)
         order = ["episode", "timesteps", "reward", "length", "lines", "env", "seconds"]
-        table: pd.DataFrame = frame[order].apply(pd.to_numeric, errors="coerce")
-        whole = ["episode", "timesteps", "length", "env"]
-        # The last line may be torn: its writer was killed.
-        table = table.dropna(subset=[*whole, "reward"])
-        return table.astype(dict.fromkeys(whole, "int64")).reset_index(drop=True)
+        return table[order]
 
     def metrics(self) -> pd.DataFrame:
         """Return the metrics over time: timesteps, elapsed, fps, and SB3's own keys."""
-        return self._read_csv(self.progress_file, ("timesteps", "elapsed", "fps"))
+        return self._read_csv(self.progress_file, METRIC_COLUMNS, ["timesteps"], [])
 
     def evaluations(self) -> pd.DataFrame:
         """Return the evaluations: timesteps, elapsed, mean_lines, lower, upper, …."""
@@ -500,7 +511,7 @@ class RunDirectory:
                 "time": time.time(),
                 **fields,
             }
-            _end_line(self.journal_file)
+            end_line(self.journal_file)
             with self.journal_file.open("ab", buffering=0) as file:
                 file.write(to_json(entry).encode() + b"\n")
                 os.fsync(file.fileno())
@@ -537,7 +548,9 @@ class RunDirectory:
             "seq": int(seq),
         }
 
-    def rewind(self, timesteps: int, episodes: int) -> None:
+    def rewind(
+        self, timesteps: int, episodes: int, checkpoint: Path | None = None
+    ) -> None:
         """Make the tables end at a checkpoint, so that the run can go on from there.
 
         What comes after it is kept in `superseded/`. The journal keeps everything: an
@@ -547,6 +560,8 @@ class RunDirectory:
         Args:
             timesteps: of the checkpoint.
             episodes: finished until then.
+            checkpoint: its file, if it is one that a person named; it becomes the
+                newest of the others.
 
         Raises:
             OSError: it cannot be written; nothing is lost.
@@ -560,26 +575,94 @@ class RunDirectory:
             lambda row, header: int(row[header.index("timesteps")]) > timesteps,
             to,
         )
-        _end_line(self.journal_file)
+        newest = self.checkpoint_file(timesteps)
+        if checkpoint is not None and not newest.exists():
+            # Those after it go: killed now, the run must still have one.
+            with checkpoint.open("rb") as source, atomic_file(newest) as copy:
+                shutil.copyfileobj(source, copy)
         for path in self.checkpoints():
-            if path > self.checkpoint_file(timesteps):
+            if path > newest:
                 to.mkdir(parents=True, exist_ok=True)
                 path.replace(to / path.name)
 
     def remove_leftovers(self) -> None:
         """Delete what a writer that was killed left half done."""
         for path in self.path.rglob("*.tmp.*"):
-            path.unlink(missing_ok=True)
+            if _TEMPORARY.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
-    def _read_csv(self, path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    # Reading what may be damaged
+
+    def _read(self, path: Path) -> bytes:
+        """Return a file's whole lines; nothing if there is no file."""
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            if self._should_have(path):
+                self._warn(f"{path} is missing")
+            return b""
+        whole = data[: data.rfind(b"\n") + 1]
+        # A living writer is in the middle of a line now and then.
+        if len(whole) < len(data) and self.holder() is None:
+            self._warn(f"{path} ends in half a line, which is skipped")
+        return whole
+
+    def _read_csv(
+        self, path: Path, columns: tuple[str, ...], whole: list[str], real: list[str]
+    ) -> pd.DataFrame:
+        """Return a table's rows, as numbers; NaN where there is none.
+
+        Args:
+            path: of the table.
+            columns: it has at least these.
+            whole: those that hold a whole number in every row.
+            real: those that hold a number in every row.
+        """
         import pandas as pd
 
-        try:
-            frame: pd.DataFrame = pd.read_csv(path, comment="#", on_bad_lines="skip")
-        except (FileNotFoundError, pd.errors.EmptyDataError):
-            return pd.DataFrame(columns=list(columns), dtype=float)
-        # Half a number is a number: what is torn cannot be told from what it says.
-        return frame if _ends_whole(path) else frame.iloc[:-1]
+        table = self._read(path)
+        while table.startswith(b"#"):
+            table = table.partition(b"\n")[2]
+        first, _, rows = table.partition(b"\n")
+        names = first.decode("utf-8", "replace").strip().split(",")
+        if not set(columns) <= set(names):  # the header is lost, or there is no file
+            names, rows = list(columns), table
+        # The first row says how many numbers a row has, and of which kind.
+        head = f"{','.join(names)}\n{','.join('0' for _ in names)}\n".encode()
+        frame: pd.DataFrame = pd.read_csv(
+            io.BytesIO(head + rows),
+            on_bad_lines="skip",
+            encoding_errors="replace",
+            quoting=csv.QUOTE_NONE,
+            low_memory=False,
+        )
+        frame = frame[1:].apply(pd.to_numeric, errors="coerce")
+        are_rows = (frame[whole].abs() <= MAX_COUNT).all(axis=1)
+        are_rows &= frame[real].notna().all(axis=1)
+        frame = frame[are_rows].reset_index(drop=True)
+        self._warn_of_garbage(path, rows.count(b"\n") - len(frame))
+        return frame.astype(dict.fromkeys(whole, "int64"))
+
+    def _should_have(self, path: Path) -> bool:
+        """Return whether a file that isn't there must have been."""
+        state = self.state()
+        if path == self.journal_file:
+            return state.get("state") in TERMINAL
+        if path == self.progress_file:
+            # Written at the end at the latest.
+            return bool(state.get("timesteps"))
+        # Episodes are numbered together with the journal's entries.
+        numbers = [entry["seq"] for entry in self._entries_backwards()]
+        return bool(numbers) and len(numbers) < numbers[0]
+
+    def _warn_of_garbage(self, path: Path, lines: int) -> None:
+        if lines:
+            self._warn(f"{path}: {lines:,} lines cannot be read")
+
+    def _warn(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            warnings.warn(text, DamagedRunWarning, stacklevel=2)
 
 
 def write_atomically(path: Path, data: str | bytes, sync: bool = True) -> None:
@@ -770,7 +853,7 @@ def _lines_backwards(path: Path) -> Iterator[bytes]:
             yield rest
 
 
-def _end_line(path: Path) -> None:
+def end_line(path: Path) -> None:
     """Let what is written next begin a line; a killed writer may have left half."""
     if path.exists() and not _ends_whole(path):
         with path.open("ab") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import queue
 import threading
 import time
@@ -364,6 +365,57 @@ def test_training_goes_on_when_the_best_model_cannot_be_saved(
     warnings = drain(channels["metrics_queue"], "info")
     assert "could not save the best model" in warnings[0]["text"]
     assert callback.num_timesteps == 64
+
+
+def test_what_a_disk_refused_is_made_up_for_by_a_lesser_game(
+    callback: WebMetricsCallback,
+    channels: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tetris_widget.training.callback.RETRY_SECONDS", 0.0)
+    make_model(make_venv(1)).learn(16, callback=callback)
+    metadata = tmp_path / "best" / "metadata.json"
+
+    def saved() -> int:
+        return int(json.loads(metadata.read_text())["best_lines"])
+
+    first = saved()
+    drain(channels["metrics_queue"], "info")
+    in_the_way = tmp_path / "best" / f"model.zip.tmp.{os.getpid()}"
+    in_the_way.mkdir()
+    for lines in (40, 41, 39):
+        callback._on_episode_end(1.0, lines)
+    assert saved() == first
+    in_the_way.rmdir()
+    for lines in (first, 38, 30, 39, 39):
+        callback._on_episode_end(1.0, lines)
+    assert (saved(), callback.best_lines) == (39, 41)
+    callback._on_episode_end(1.0, 42)
+    assert saved() == callback.best_lines == 42
+    assert [m["text"] for m in drain(channels["metrics_queue"], "info")] == [
+        "could not save the best model: Is a directory",
+        "saving the best model works again",
+        "best that could be saved: 38 lines in one game, saved to best/model.zip",
+        "best that could be saved: 39 lines in one game, saved to best/model.zip",
+        "new best: 42 lines in one game, saved to best/model.zip",
+    ]
+
+
+def test_a_disk_that_refuses_is_not_asked_at_every_game(
+    callback: WebMetricsCallback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_model(make_venv(1)).learn(16, callback=callback)
+    asked = []
+
+    def refuse(*_: Any) -> None:
+        asked.append(callback.best_lines)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tetris_widget.training.callback.save_model", refuse)
+    for _ in range(1_000):
+        callback._on_episode_end(1.0, 40)
+    assert asked == [40]
 
 
 def test_episode_lists_are_bounded(callback: WebMetricsCallback) -> None:

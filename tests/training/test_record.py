@@ -19,10 +19,10 @@ pytestmark = pytest.mark.timeout(60)
 
 
 def play(
-    env: TetrisVecEnv, recorder: Recorder, steps: int
+    env: TetrisVecEnv, recorder: Recorder, steps: int, seed: int = 5
 ) -> list[tuple[int, int, dict[str, Any]]]:
     """Play at random; return every game: its lines, its moves, its record."""
-    rng = np.random.default_rng(5)
+    rng = np.random.default_rng(seed)
     found = []
     begun = np.zeros(env.num_envs, int)
     for step in range(steps):
@@ -87,6 +87,42 @@ def test_a_game_without_its_beginning_is_not_recorded() -> None:
         assert (record is None) == (moves > 5)
 
 
+@pytest.mark.parametrize("ring_bytes", [4 * 8, 4 * 10_000])
+def test_running_games_go_on_where_they_were(ring_bytes: int) -> None:
+    env = TetrisVecEnv(4, rows=12, columns=5, seed=1)
+    env.reset()
+    straight = Recorder(env, ring_bytes)
+    play(env, straight, 50)
+    # Twice: the second time, what was taken from before is in it.
+    for seed in (6, 7):
+        games, recording = env.get_state(), straight.get_state()
+        on_disk = {name: array.copy() for name, array in recording.items()}
+        expected = [record for _, _, record in play(env, straight, 60, seed)]
+        np.testing.assert_equal(recording, on_disk)
+        env.set_state(games)
+        again = Recorder(env, ring_bytes)
+        again.set_state(on_disk)
+        np.testing.assert_equal(again.get_state(), on_disk)
+        assert [record for _, _, record in play(env, again, 60, seed)] == expected
+        np.testing.assert_equal(again.get_state(), straight.get_state())
+        straight = again
+    found = [record for record in expected if record is not None]
+    assert 0 < len(found)
+    assert (len(found) < len(expected)) == (ring_bytes < 100)
+
+
+def test_what_is_no_recording_of_these_games_is_refused() -> None:
+    env = TetrisVecEnv(4, rows=8, columns=5, seed=1)
+    env.reset()
+    recorder = Recorder(env)
+    state = recorder.get_state()
+    for name in state:
+        with pytest.raises(ValueError, match=f"{name}: (is missing|shape)"):
+            recorder.set_state({k: v for k, v in state.items() if k != name})
+    with pytest.raises(ValueError, match="lengths: 3; allowed: -1 to 0"):
+        recorder.set_state({**state, "lengths": np.full(4, 3)})
+
+
 @pytest.mark.parametrize("change", [{"rows": 3}, {"rng": 0}, {"actions": None}, {}])
 def test_what_is_no_record_is_refused(change: dict[str, Any]) -> None:
     env = TetrisVecEnv(1, rows=4, columns=4, seed=1)
@@ -113,7 +149,42 @@ def test_a_run_keeps_its_record(tmp_path: Path) -> None:
     again = resumed(run.run.path, total_timesteps=8_000)
     again.train()
     kept = again.run.record()
-    assert kept is None or list(replay(kept))[-1]["lines"] == kept["best_lines"]
+    assert kept is not None
+    assert list(replay(kept))[-1]["lines"] == kept["best_lines"] >= best["best_lines"]
+
+
+def test_a_record_that_happens_again_after_a_resume_is_kept(tmp_path: Path) -> None:
+    config = TrainingConfig(
+        **{**SMALL, "max_pieces": None}, total_timesteps=10_000, run_dir=str(tmp_path)
+    )
+    run = new_run(config)
+    save = run.callback._save_best_model
+
+    def save_and_stop(*arguments: Any) -> None:
+        save(*arguments)
+        record, boundary = run.run.record(), run.session._checkpointer._snapshot
+        assert record is not None
+        assert boundary is not None
+        since = run.callback.num_timesteps - boundary.timesteps
+        if len(record["actions"]) * SMALL["n_envs"] > since:
+            run.stop.set()  # it was under way at the boundary
+
+    run.callback._save_best_model = save_and_stop  # type: ignore[method-assign]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "tetris_widget.training.checkpointer.MAX_SNAPSHOT_SECONDS", 0.0
+        )
+        assert run.train() == "stopped"
+    best = run.run.record()
+    assert best is not None
+    again = resumed(run.run.path)
+    assert again.session._resumed is not None
+    assert 0 < again.session._resumed.timesteps < best["timesteps"]
+    again.train(stop_at=best["timesteps"] + 1)
+    assert again.callback.best_lines == best["best_lines"]
+    kept = again.run.record()
+    assert kept is not None
+    assert kept["actions"] == best["actions"]
 
 
 def test_recording_takes_next_to_nothing() -> None:

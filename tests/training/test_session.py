@@ -183,6 +183,38 @@ def test_the_reward_changes_while_it_runs_and_stays_so(run: Run) -> None:
     assert again.session._env.get_attr("reward")[0] == weights
 
 
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
+def test_a_reward_that_is_set_in_a_pause_is_there_after_stop_and_resume(
+    algorithm: str, run: Run
+) -> None:
+    small = {"algorithm": algorithm, "buffer_size": 999, "total_timesteps": 10**9}
+    run = new_run(run.session._config.replace(**small))
+    weights = {"lines": 2.0, "holes": -0.5}
+
+    def pause_set_and_stop() -> None:
+        is_paused = run.messages.of_type("status")[-1]["state"] == "paused"
+        if run.session._env.get_attr("reward")[0] == weights:
+            run.stop.set()
+        elif is_paused:
+            run.commands.put({"command": "set_reward", "reward": weights})
+        elif run.callback.num_timesteps >= 1_000:
+            run.pause.clear()
+
+    run.commands.look = pause_set_and_stop
+    assert run.train() == "stopped"
+    kept = run.session._checkpointer.saved_timesteps
+    notes = [m["text"] for m in run.messages.of_type("info") if m["kind"] == "note"]
+    assert kept is not None
+    # A replay buffer's checkpoint is of the very moment.
+    assert (kept < run.callback.num_timesteps) == (algorithm == "ppo")
+    if algorithm == "ppo":
+        assert "happen again, with the new reward, when the run is" in notes[-1]
+    again = resumed(run.run.path)
+    assert again.session._resumed is not None
+    assert again.session._resumed.timesteps == kept
+    assert again.session._env.get_attr("reward")[0] == weights
+
+
 def test_a_wrong_reward_is_refused_and_the_run_goes_on(run: Run) -> None:
     before = run.session._env.get_attr("reward")
     for reward in ({"hole": 1}, {"lines": float("nan")}, None):

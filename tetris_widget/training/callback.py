@@ -45,6 +45,8 @@ MAX_EPISODES_KEPT = 20_000
 # Timesteps per second are measured over the last four to five of these.
 FPS_SLICE_SECONDS = 0.5
 FPS_SLICES = 5
+# Between two attempts to save a best model, where the disk has refused one.
+RETRY_SECONDS = 2.0
 
 
 class StopTraining(BaseException):
@@ -147,6 +149,8 @@ class WebMetricsCallback(BaseCallback):
         self._fps_marks: deque[tuple[float, int]] = deque(maxlen=FPS_SLICES)
         self._resumed: Message | None = None
         self._best_lines_saved: int | None = None
+        self._best_due = 0.0
+        self._has_failed_to_save = False
 
     @property
     def elapsed(self) -> float:
@@ -156,7 +160,10 @@ class WebMetricsCallback(BaseCallback):
         return time.perf_counter() - self._started_at - self._paused_seconds
 
     def get_state(self) -> Message:
-        """Return the counters as plain values, and per-env accumulators as arrays."""
+        """Return the counters as plain values, and per-env accumulators as arrays.
+
+        `recording` are the running games' arrays; there are none without a recorder.
+        """
         return {
             "episode_count": self.episode_count,
             "best_lines": self.best_lines,
@@ -165,6 +172,7 @@ class WebMetricsCallback(BaseCallback):
             "elapsed": self.elapsed,
             "returns": self._returns.copy(),
             "lengths": self._steps - self._begun,
+            "recording": {} if self.recorder is None else self.recorder.get_state(),
         }
 
     def set_state(self, state: Message) -> None:
@@ -206,6 +214,7 @@ class WebMetricsCallback(BaseCallback):
         self._started_at -= state["elapsed"]
         self._returns[:] = state["returns"]
         self._begun[:] = self._steps - state["lengths"]
+        self._best_lines_saved = self._read_best()
 
     def _begin_episodes(self, n_envs: int) -> None:
         self._returns = np.zeros(n_envs)
@@ -397,16 +406,29 @@ class WebMetricsCallback(BaseCallback):
             self.best_lines = lines
             # Another run, or this one before it resumed, may have left a better one.
             if self._best_lines_saved is None:
-                saved = read_metadata(self._best_model_file) or {}
-                self._best_lines_saved = int(saved.get("best_lines", 0))
+                self._best_lines_saved = self._read_best()
             if lines >= self._best_lines_saved:
                 self._save_best_model(lines, reward, env)
             else:
-                self._tell_best(f"best/ keeps its model of {self._best_lines_saved:,}")
+                where = f"best/ keeps its model of {self._best_lines_saved:,}"
+                self._tell_best(lines, where)
+        elif self._is_owed(lines):
+            self._save_best_model(lines, reward, env)
+
+    def _is_owed(self, lines: int) -> bool:
+        """Return whether a disk that refused a better game may take this one."""
+        saved = self._best_lines_saved
+        is_due = time.perf_counter() >= self._best_due
+        return saved is not None and lines > saved and is_due
 
     @property
     def _best_model_file(self) -> Path:
         return self.checkpoint_dir / "best" / "model.zip"
+
+    def _read_best(self) -> int:
+        """Return the lines of the best game whose model is there; 0: there is none."""
+        saved = read_metadata(self._best_model_file) or {}
+        return int(saved.get("best_lines", 0))
 
     def _save_best_model(self, lines: int, reward: float, env: int = 0) -> None:
         path = self._best_model_file
@@ -425,11 +447,19 @@ class WebMetricsCallback(BaseCallback):
                 save_model(self.model, path, metadata)
                 self._save_record(metadata, env)
         except OSError as error:
-            reason = error.strerror or error
-            self.warn(f"could not save the best model: {reason}")
+            self._best_due = time.perf_counter() + RETRY_SECONDS
+            # The model may be there, and only what belongs to it may not.
+            self._best_lines_saved = self._read_best()
+            if not self._has_failed_to_save:
+                reason = error.strerror or error
+                self.warn(f"could not save the best model: {reason}")
+            self._has_failed_to_save = True
             return
+        if self._has_failed_to_save:
+            self.warn("saving the best model works again")
+        self._has_failed_to_save = False
         self._best_lines_saved = lines
-        self._tell_best(f"saved to best/{path.name}")
+        self._tell_best(lines, f"saved to best/{path.name}")
 
     def _save_record(self, metadata: Message, env: int) -> None:
         """Keep the game beside the model; none rather than that of another best."""
@@ -440,12 +470,13 @@ class WebMetricsCallback(BaseCallback):
         else:
             write_atomically(path, json.dumps({**metadata, **record}), sync=False)
 
-    def _tell_best(self, where: str) -> None:
+    def _tell_best(self, lines: int, where: str) -> None:
+        what = "new best" if lines == self.best_lines else "best that could be saved"
         self.send(
             "info",
             kind="best",
-            text=f"new best: {self.best_lines:,} lines in one game, {where}",
-            best_lines=self.best_lines,
+            text=f"{what}: {lines:,} lines in one game, {where}",
+            best_lines=lines,
             episode=self.episode_count,
         )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import json
+import platform
 import random
 import zipfile
 from collections import deque
@@ -103,7 +104,11 @@ def take_snapshot(model: BaseAlgorithm, reports: Values, extra: Values) -> Snaps
         reports: the state of the run's `WebMetricsCallback`.
         extra: other plain values to be kept.
     """
-    counts = {key: v for key, v in reports.items() if not isinstance(v, np.ndarray)}
+    counts = {
+        key: value
+        for key, value in reports.items()
+        if not isinstance(value, (np.ndarray, dict))
+    }
     numpy_state: Any = np.random.get_state(legacy=False)
     values = {
         "format": FORMAT,
@@ -126,6 +131,7 @@ def take_snapshot(model: BaseAlgorithm, reports: Values, extra: Values) -> Snaps
         "torch_generator": torch.get_rng_state().numpy().copy(),
         "returns": reports["returns"],
         "lengths": reports["lengths"],
+        **{f"recording/{name}": a for name, a in reports["recording"].items()},
     }
     if _keeps_envs(model):
         arrays |= _take_envs(model, values)
@@ -216,7 +222,8 @@ def restore_generators(model: BaseAlgorithm, snapshot: Snapshot) -> None:
 def reports_of(snapshot: Snapshot) -> Values:
     """Return the state of the run's `WebMetricsCallback`."""
     arrays = {name: snapshot.arrays[name] for name in ("returns", "lengths")}
-    return {**snapshot.values["reports"], **arrays}
+    recording = _with_prefix(snapshot.arrays, "recording/")
+    return {**snapshot.values["reports"], **arrays, "recording": recording}
 
 
 def copy_parameters(parameters: Any) -> Any:
@@ -369,7 +376,12 @@ def _plain(value: Any) -> Any:
 
 
 def _surroundings() -> dict[str, Any]:
-    return {**_VERSIONS, "torch threads": torch.get_num_threads()}
+    return {**_MACHINE, "torch threads": torch.get_num_threads()}
 
 
-_VERSIONS = versions()
+# What the last bits of a sum can depend on, beside the number of threads.
+_MACHINE = {
+    **versions(),
+    "machine": platform.machine(),
+    "CPU": torch.backends.cpu.get_cpu_capability(),
+}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ class Checkpointer:
 
     Attributes:
         saved_timesteps: of the newest checkpoint on disk; None: there is none.
+        is_steered: whether what happens after the last boundary happens otherwise when
+            the run goes on from there (see `steer`).
     """
 
     def __init__(
@@ -72,19 +75,23 @@ class Checkpointer:
         self._resumed = resumed
         self._snapshot: Snapshot | None = None
         self._snapshot_due = 0.0
+        # Whether the snapshot, as it is, is on disk.
+        self._is_saved = resumed is not None
         # A new run has one at once: killed early, it can still be resumed.
         self._due = 0.0 if resumed is None else time.perf_counter() + seconds
         self.saved_timesteps = None if resumed is None else resumed.timesteps
+        self.is_steered = False
         self._has_failed = False
 
     def save(self) -> None:
         """Write the last boundary, unless it is on disk already."""
         if not self._keeps_snapshots:
             self._take()
-        if self._snapshot is None or self._snapshot.timesteps == self.saved_timesteps:
+        if self._snapshot is None or self._is_saved:
             return
         if self._write(self._run.checkpoint_file(self._snapshot.timesteps)):
             self.saved_timesteps = self._snapshot.timesteps
+            self._is_saved = True
             self._prune()
 
     def save_end(self) -> None:
@@ -96,6 +103,18 @@ class Checkpointer:
         """Write the last boundary if it is still whole."""
         if self._keeps_snapshots:
             self.save()
+
+    def steer(self) -> None:
+        """Let the run go on from the last boundary with other plain values.
+
+        Called when a person has changed what learning depends on: whoever resumes the
+        run finds it as it was left.
+        """
+        if self._snapshot is not None:
+            values = {**self._snapshot.values, "extra": self._extra()}
+            self._snapshot = replace(self._snapshot, values=values)
+        self._is_saved = False
+        self.is_steered = self._keeps_snapshots
 
     def on_save_checkpoint(self, command: Mapping[str, Any]) -> None:
         """Write the last boundary under a name; it is kept until it is deleted."""
@@ -135,6 +154,8 @@ class Checkpointer:
         before = time.perf_counter()
         state = self._reports.get_state()
         self._snapshot = take_snapshot(self._model, state, self._extra())
+        self._is_saved &= self._snapshot.timesteps == self.saved_timesteps
+        self.is_steered = False
         spent = time.perf_counter() - before
         self._snapshot_due = before + min(spent / SNAPSHOT_SHARE, MAX_SNAPSHOT_SECONDS)
 

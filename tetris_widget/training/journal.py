@@ -16,7 +16,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tetris_widget.run_directory import EPISODE_COLUMNS, RunDirectory, to_json
+from tetris_widget.run_directory import (
+    EPISODE_COLUMNS,
+    RunDirectory,
+    end_line,
+    to_json,
+)
 
 if TYPE_CHECKING:
     from tetris_widget.training.progress import ProgressFile
@@ -128,6 +133,7 @@ class Journal:
         was_deleted = path in self._files
         if was_deleted:
             os.close(self._files.pop(path))
+        end_line(path)
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         if not os.fstat(file).st_size and os.write(file, header.encode()) < len(header):
             os.ftruncate(file, 0)

@@ -17,6 +17,7 @@ from tetris_widget.envs.placements import move_frame
 from tetris_widget.envs.vec import TetrisVecEnv
 from tetris_widget.game import Games
 from tetris_widget.game.games import RANDOMIZERS
+from tetris_widget.game.state import Field, State, check, take
 
 Record = dict[str, Any]
 
@@ -50,13 +51,45 @@ class Recorder:
         self._next: NDArray[np.intp] | None = None
         self._next_pieces: list[NDArray[Any]] = []
 
+    def get_state(self) -> State:
+        """Return the running games, each since its beginning, as copies.
+
+        The last step's games are over for good: `game` has none of them any more.
+        """
+        self._begin_next()
+        lengths = self._lengths()
+        rows = np.arange(self._steps - lengths.max(initial=0), self._steps)
+        # By rows, as they are in memory: some belong to games that are over.
+        actions = self._ring[rows % self._capacity]
+        return {**take(self._fields()), "lengths": lengths, "actions": actions}
+
+    def set_state(self, state: State) -> None:
+        """Go on with the games that were running when `get_state` was called.
+
+        Raises:
+            ValueError: it is no such state; the message names the field.
+        """
+        actions = state.get("actions", np.zeros((0, 0), np.uint8))
+        steps = len(actions)
+        fields = {
+            **self._fields(),
+            "lengths": Field(np.zeros_like(self._begun), -1, steps),
+            "actions": Field(np.zeros((steps, self._env.num_envs), np.uint8)),
+        }
+        check(state, fields)
+        actions = actions[-self._capacity :]
+        self._ring[: len(actions)] = actions
+        self._steps = len(actions)
+        lengths = state["lengths"]
+        are_known = (lengths >= 0) & (lengths <= self._steps)
+        self._begun = np.where(are_known, self._steps - lengths, -1)
+        for name, array in zip(PIECES, self._pieces, strict=True):
+            array[...] = state[name]
+        self._next = None
+
     def add(self) -> None:
         """Take in the env's last step."""
-        if self._next is not None:
-            for kept, array in zip(self._pieces, self._next_pieces, strict=True):
-                kept[self._next] = array
-            self._begun[self._next] = self._steps
-            self._next = None
+        self._begin_next()
         self._ring[self._steps % self._capacity] = self._env.actions
         self._steps += 1
 
@@ -68,10 +101,10 @@ class Recorder:
 
     def game(self, env: int) -> Record | None:
         """Return the game that ends with the last step, or None if it is not known."""
-        begun = int(self._begun[env])
-        if begun < 0 or self._steps - begun > self._capacity:
+        length = int(self._lengths()[env])
+        if length < 0:
             return None
-        rows = np.arange(begun, self._steps) % self._capacity
+        rows = np.arange(self._steps - length, self._steps) % self._capacity
         games = self._env.games
         (name,) = (n for n, code in RANDOMIZERS.items() if code == games.randomizer)
         record = {
@@ -83,6 +116,25 @@ class Recorder:
         for field, array in zip(PIECES, self._pieces, strict=True):
             record[field] = array[env].tolist()
         return {**record, "actions": self._ring[rows, env].tolist()}
+
+    def _begin_next(self) -> None:
+        if self._next is None:
+            return
+        for kept, array in zip(self._pieces, self._next_pieces, strict=True):
+            kept[self._next] = array
+        self._begun[self._next] = self._steps
+        self._next = None
+
+    def _lengths(self) -> NDArray[np.int64]:
+        """Return the moves of every running game; -1: its beginning is not known."""
+        lengths = self._steps - self._begun
+        are_known = (self._begun >= 0) & (lengths <= self._capacity)
+        return np.where(are_known, lengths, -1)
+
+    def _fields(self) -> dict[str, Field]:
+        """How the games' generators stood at their beginnings."""
+        names = zip(PIECES, self._pieces, strict=True)
+        return {name: Field(array) for name, array in names}
 
 
 def replay(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

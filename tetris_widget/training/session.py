@@ -202,9 +202,10 @@ class TrainingSession:
         """Say how far the run is kept, if a stop in mid-rollout has taken some back."""
         kept, reached = self._checkpointer.saved_timesteps, self._model.num_timesteps
         if kept is not None and kept < reached:
+            how = "with the new reward" if self._checkpointer.is_steered else "the same"
             text = (
                 f"kept until timestep {kept:,}; the {reached - kept:,} after it happen "
-                "again, the same, when the run is resumed"
+                f"again, {how}, when the run is resumed"
             )
             self._callback.send("info", kind="note", text=text)
 
@@ -226,6 +227,7 @@ class TrainingSession:
             raise ValueError(f"reward: {self._config.env_id} has its own")
         reward = check_reward(command["reward"])
         self._env.set_attr("reward", reward)
+        self._checkpointer.steer()
         weights = ", ".join(f"{name} × {weight:g}" for name, weight in reward.items())
         text = f"Reward: {weights}"
         self._callback.send("info", kind="note", text=text, mark="reward")
@@ -242,7 +244,11 @@ class TrainingSession:
         self._evaluation.set_state(extra["evaluation"])
         if "reward" in extra:
             self._env.set_attr("reward", extra["reward"])
-        self._run.rewind(snapshot.timesteps, reports["episode_count"])
+        self._record_games()
+        if self._callback.recorder is not None and reports["recording"]:
+            self._callback.recorder.set_state(reports["recording"])
+        named = None if resume["checkpoint"] is None else path
+        self._run.rewind(snapshot.timesteps, reports["episode_count"], named)
         episodes = self._run.episodes().tail(MAX_EPISODES_KEPT)
         self._callback.episode_rewards.extend(episodes["reward"].tolist())
         lines = episodes["lines"].dropna().astype(int)
