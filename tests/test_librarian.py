@@ -218,12 +218,12 @@ def test_a_model_that_cannot_play_on_is_told_and_ends_its_show(
     assert [len(m["boards"]) for m in told.of_type("demo")] == [1, 0]
     assert not [m for m in told.of_type("told") if "same pieces" in m["text"]]
     # The process goes on.
-    assert librarian._process is not None
-    pid = librarian._process.pid
+    assert librarian._stage is not None
+    pid = librarian._stage.process.pid
     job = {"run_dir": str(session.run.path), "which": "latest", "notes": ""}
     librarian.request({"do": "save", "name": "sound", **job})
     told.wait_for_text("“sound” is saved")
-    assert librarian._process.pid == pid
+    assert librarian._stage.process.pid == pid
 
 
 def test_the_pace_is_the_sliders(
