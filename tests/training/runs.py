@@ -37,13 +37,16 @@ class Messages(queue.SimpleQueue[dict[str, Any]]):
         super().__init__()
         self.all: list[dict[str, Any]] = []
         self._journal = Journal(run, self._warn)
+        # The training's thread puts, and those of what it lets be done.
+        self._turn = threading.Lock()
 
     def _warn(self, text: str) -> None:
         raise AssertionError(text)
 
     def put(self, item: dict[str, Any], *_: Any, **__: Any) -> None:
-        self.all.append(item)
-        self._journal.write([item])
+        with self._turn:
+            self.all.append(item)
+            self._journal.write([item])
 
     def sync(self) -> None:
         self._journal.sync()

@@ -412,7 +412,7 @@ def test_a_disk_that_refuses_is_not_asked_at_every_game(
         asked.append(callback.best_lines)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tetris_widget.training.callback.save_model", refuse)
+    monkeypatch.setattr("tetris_widget.training.callback.write_model", refuse)
     for _ in range(1_000):
         callback._on_episode_end(1.0, 40)
     assert asked == [40]

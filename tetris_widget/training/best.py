@@ -63,7 +63,15 @@ def save_model(
     Raises:
         OSError: it cannot be written; what was there before is unharmed.
     """
-    data = model_zip(model, metadata, parameters)
+    write_model(model_zip(model, metadata, parameters), path, metadata)
+
+
+def write_model(data: bytes, path: Path, metadata: Mapping[str, Any]) -> None:
+    """Write what `model_zip` has made to `path`, and `metadata` beside it.
+
+    Raises:
+        OSError: it cannot be written; what was there before is unharmed.
+    """
     write_atomically(path, data)
     beside = {**metadata, "sha256": hashlib.sha256(data).hexdigest()}
     write_atomically(path.parent / METADATA_NAME, to_json(beside, indent=2))
@@ -74,7 +82,7 @@ def model_zip(
     metadata: Mapping[str, Any],
     parameters: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """Return the file that `save_model` writes."""
+    """Return the file of a model as it is now; see `save_model`."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         write_sb3(archive, model, parameters or model.get_parameters(), {})

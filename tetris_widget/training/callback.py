@@ -29,7 +29,7 @@ from tetris_widget.run_directory import (
     to_jsonable,
     write_atomically,
 )
-from tetris_widget.training.best import save_model
+from tetris_widget.training.best import model_zip, write_model
 
 if TYPE_CHECKING:  # it loads numba, which other envs have no use for
     from tetris_widget.training.record import Recorder
@@ -91,6 +91,7 @@ class WebMetricsCallback(BaseCallback):
         on_pause: called at the beginning of each pause.
         recorder: keeps the running games, for the best one to be played again.
         pulse: is told now and then that the run is alive, and its phase.
+        store: has files written; at once, or on a thread (`writer.Writer.put`).
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class WebMetricsCallback(BaseCallback):
         self.on_pause: list[Callable[[], None]] = []
         self.recorder: Recorder | None = None
         self.pulse: Pulse | None = None
+        self.store: Callable[[Callable[[], None]], None] = _at_once
         self.handlers: dict[str, Callable[[Mapping[str, Any]], None]] = {
             "stop": self._on_stop_command,
             "set_mode": self.set_mode,
@@ -410,8 +412,14 @@ class WebMetricsCallback(BaseCallback):
             if lines >= self._best_lines_saved:
                 self._save_best_model(lines, reward, env)
             else:
-                where = f"best/ keeps its model of {self._best_lines_saved:,}"
-                self._tell_best(lines, where)
+                self.send(
+                    "info",
+                    kind="best",
+                    text=f"{self._best_text(lines)}, best/ keeps its model of "
+                    f"{self._best_lines_saved:,}",
+                    best_lines=lines,
+                    episode=self.episode_count,
+                )
         elif self._is_owed(lines):
             self._save_best_model(lines, reward, env)
 
@@ -431,7 +439,6 @@ class WebMetricsCallback(BaseCallback):
         return int(saved.get("best_lines", 0))
 
     def _save_best_model(self, lines: int, reward: float, env: int = 0) -> None:
-        path = self._best_model_file
         metadata = to_jsonable(
             {
                 "best_lines": lines,
@@ -442,10 +449,22 @@ class WebMetricsCallback(BaseCallback):
                 "saved_at": time.time(),
             }
         )
+        # Made at once: it is this very policy. Only the disk may be waited for.
+        data = model_zip(self.model, metadata)
+        record = None if self.recorder is None else self.recorder.game(env)
+        self._best_lines_saved = lines
+        now = {"timesteps": self.num_timesteps, "elapsed": self.elapsed}
+        told = {**now, "episode": self.episode_count, "text": self._best_text(lines)}
+        self.store(lambda: self._write_best_model(data, metadata, record, told))
+
+    def _write_best_model(
+        self, data: bytes, metadata: Message, record: Message | None, told: Message
+    ) -> None:
+        """Put a best model, and its game, on disk, and then say so."""
+        path = self._best_model_file
         try:
-            with self.during("saving"):
-                save_model(self.model, path, metadata)
-                self._save_record(metadata, env)
+            write_model(data, path, metadata)
+            self._write_record(metadata, record)
         except OSError as error:
             self._best_due = time.perf_counter() + RETRY_SECONDS
             # The model may be there, and only what belongs to it may not.
@@ -458,27 +477,20 @@ class WebMetricsCallback(BaseCallback):
         if self._has_failed_to_save:
             self.warn("saving the best model works again")
         self._has_failed_to_save = False
-        self._best_lines_saved = lines
-        self._tell_best(lines, f"saved to best/{path.name}")
+        told["text"] += f", saved to best/{path.name}"
+        self.send("info", kind="best", best_lines=metadata["best_lines"], **told)
 
-    def _save_record(self, metadata: Message, env: int) -> None:
+    def _write_record(self, metadata: Message, record: Message | None) -> None:
         """Keep the game beside the model; none rather than that of another best."""
-        record = None if self.recorder is None else self.recorder.game(env)
         path = self._best_model_file.with_name(RECORD_NAME)
         if record is None:
             path.unlink(missing_ok=True)
         else:
             write_atomically(path, json.dumps({**metadata, **record}), sync=False)
 
-    def _tell_best(self, lines: int, where: str) -> None:
+    def _best_text(self, lines: int) -> str:
         what = "new best" if lines == self.best_lines else "best that could be saved"
-        self.send(
-            "info",
-            kind="best",
-            text=f"{what}: {lines:,} lines in one game, {where}",
-            best_lines=lines,
-            episode=self.episode_count,
-        )
+        return f"{what}: {lines:,} lines in one game"
 
     def _send_board(self) -> None:
         frame = self.locals["infos"][0].get("frame")
@@ -554,6 +566,10 @@ def _optimizers(policy: Any) -> list[torch.optim.Optimizer]:
     owners = (policy, getattr(policy, "actor", None), getattr(policy, "critic", None))
     found = [getattr(owner, "optimizer", None) for owner in owners]
     return [item for item in found if isinstance(item, torch.optim.Optimizer)]
+
+
+def _at_once(job: Callable[[], None]) -> None:
+    job()
 
 
 def _append_bounded(values: list[Any], value: Any) -> None:

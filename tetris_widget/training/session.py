@@ -53,6 +53,7 @@ from tetris_widget.training.evaluation import Evaluation, Evaluator, Player
 from tetris_widget.training.optimizer import ParameterAverage
 from tetris_widget.training.policies import build_model
 from tetris_widget.training.record import Recorder
+from tetris_widget.training.writer import Writer
 
 # An evaluation runs in slices so short that nobody notices them.
 EVALUATION_SLICE_SECONDS = 0.004
@@ -116,6 +117,9 @@ class TrainingSession:
             board_update_freq=config.board_update_freq,
         )
         self._callback.pulse = pulse
+        self._writer = Writer()
+        self._callback.store = self._writer.put
+        self._callback.on_pause.append(self._writer.flush)
         self._callback.raise_on_stop = True
         self._callback.acts_between_rollouts = has_replay_buffer(self._model)
         watch = _Watch(config, self._model, self._callback)
@@ -188,6 +192,7 @@ class TrainingSession:
             raise
         finally:
             self._contest.close()
+            self._writer.flush()
         # `learn` returns alike for the end and for a stop.
         outcome = "stopped" if self._callback.has_stopped else "finished"
         if self._callback.has_stopped or self.goal is not None:
