@@ -162,6 +162,7 @@ def test_a_record_that_happens_again_after_a_resume_is_kept(tmp_path: Path) -> N
 
     def save_and_stop(*arguments: Any) -> None:
         save(*arguments)
+        run.session._writer.flush()
         record, boundary = run.run.record(), run.session._checkpointer._snapshot
         assert record is not None
         assert boundary is not None
