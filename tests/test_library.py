@@ -485,18 +485,18 @@ def test_weights_that_fit_no_model_are_refused(
 
 
 def test_a_file_that_would_fill_the_memory_is_refused(
-    library: ModelLibrary, run: RunDirectory, tmp_path: Path
+    library: ModelLibrary,
+    run: RunDirectory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     library.save("a", run, "best")
-    path = tmp_path / "bomb.zip"
-    shutil.copy(library.file("a"), path)
-    with (
-        zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive,
-        archive.open("bomb.pth", "w") as member,
-    ):
-        for _ in range(600):
-            member.write(bytes(1_000_000))
-    with pytest.raises(ModelFileError, match="when unpacked; allowed: 500,000,000"):
+    path = library.export("a", tmp_path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("large", bytes(2_000_000))
+    assert path.stat().st_size < 1_000_000
+    monkeypatch.setattr("tetris_widget.library.MAX_UNPACKED_BYTES", 2_000_000)
+    with pytest.raises(ModelFileError, match="when unpacked; allowed: 2,000,000"):
         library.import_model(path, "b")
     assert library.names() == ["a"]
 
@@ -541,7 +541,7 @@ def test_a_trusted_model_that_cannot_be_loaded_is_refused(
     path = tmp_path / "bad.zip"
     for name, data in {
         "data": b"{",
-        "policy.pth": pickle.dumps(Raiser()),
+        "policy.pth": pickle.dumps(Raiser(), protocol=2),
         "policy.optimizer.pth": pth(7),
     }.items():
         forge(foreign, path, name, data)

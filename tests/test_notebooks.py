@@ -18,7 +18,9 @@ SHORT = (
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("name", ["quickstart", "colab"])
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+)
 def test_it_runs(name: str, tmp_path: Path) -> None:
     notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
     notebook.cells = [

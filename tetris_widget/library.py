@@ -534,7 +534,7 @@ def _made_anew(path: Path, config: TrainingConfig) -> BaseAlgorithm:
 
     try:
         return load_model(path, config)
-    except ValueError as error:
+    except (ValueError, MemoryError) as error:  # its buffers may be of any size
         raise ModelFileError(str(error)) from error
 
 

@@ -5,13 +5,24 @@ Owns their looks. Deliberately doesn't know the panel: it is given tables.
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 RUNNING_MEAN_EPISODES = 100
+
+
+class RunFigure(Figure):
+    """A figure that a notebook shows, as it does by itself only with pyplot's."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
 
 
 def plot_run(
@@ -22,9 +33,7 @@ def plot_run(
     Evaluation: mean with its 95 % interval. Training: every episode, and the running
     mean of 100. No pyplot state is touched.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    figure = RunFigure(figsize=(6.4, 4.8), layout="constrained")
     lines, reward = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     _draw_episodes(lines, episodes, "lines")
     _draw_evaluations(lines, evaluations)
