@@ -111,6 +111,7 @@ def test_options_that_are_none_are_refused_at_once(action: str) -> None:
         ({"board": 1}, "options: 'board'; allowed: 'state'"),
         ([{}], "options: 1 dicts; allowed: 2, or one for all"),
         ([{}, 3], "options: 3; allowed: a dict"),
+        (3, "options: 3; allowed: a dict"),
         ([{}, {"state": {}}], "has_ended: is missing"),
         ([{}, {"state": TetrisEnv(rows=7).get_state()}], "rows|hold|shape"),
     ]

@@ -650,19 +650,15 @@ def same(games: GuidelineGames, reference: ReferenceGame) -> None:
         assert bool(record["can_hold"]) != reference.hold_used
 
 
-@settings(max_examples=120, deadline=None)
-@given(
-    seed=st.integers(0, 100_000),
-    size=sizes | st.tuples(st.integers(8, 20), st.just(4)),
-    level=st.sampled_from([1, 1, 5, 12, 20]),
-    tick=st.sampled_from([Fraction(1, 10), Fraction(1, 1), Fraction(1, 4)]),
-)
-def test_games_equal_the_reference(
-    seed: int, size: tuple[int, int], level: int, tick: Fraction
+def follow(
+    seed: int, size: tuple[int, int], level: int, tick: Fraction, randomizer: str
 ) -> None:
+    """Press random keys, and compare all that is left of a game after each."""
     n = 400
-    games = GuidelineGames(1, *size, seed=seed, level=level, tick=float(tick))
-    reference = ReferenceGame(*size, bag_order(games, n + 2), tick, level)
+    games = GuidelineGames(
+        1, *size, seed=seed, level=level, tick=float(tick), randomizer=randomizer
+    )
+    reference = ReferenceGame(*size, order_of(games, n + 2), tick, level)
     same(games, reference)
     rng = np.random.default_rng(seed)
     # From games that only drop to games that never do.
@@ -671,6 +667,33 @@ def test_games_equal_the_reference(
         press(games, KEYS[number])
         reference.press(KEYS[number])
         same(games, reference)
+
+
+played_games = given(
+    seed=st.integers(0, 2**32),
+    size=sizes | st.tuples(st.integers(8, 20), st.just(4)),
+    level=st.sampled_from([1, 1, 5, 12, 20]),
+    tick=st.sampled_from([Fraction(1, 10), Fraction(1, 1), Fraction(1, 4)]),
+    randomizer=st.sampled_from(["bag", "uniform"]),
+)
+
+
+@settings(max_examples=120, deadline=None)
+@played_games
+def test_games_equal_the_reference(
+    seed: int, size: tuple[int, int], level: int, tick: Fraction, randomizer: str
+) -> None:
+    follow(seed, size, level, tick, randomizer)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@settings(max_examples=3_000, deadline=None)
+@played_games
+def test_thousands_of_games_equal_the_reference(
+    seed: int, size: tuple[int, int], level: int, tick: Fraction, randomizer: str
+) -> None:
+    follow(seed, size, level, tick, randomizer)
 
 
 def cost(box: Box, cells: list[tuple[int, int]], turned: bool) -> float:
@@ -692,7 +715,7 @@ def test_games_that_are_played_well_equal_the_reference(
 ) -> None:
     """Lines, combos and spins, which random keys seldom make."""
     games = GuidelineGames(1, 12, columns, seed=seed, tick=0.001)
-    order = bag_order(games, 60)
+    order = order_of(games, 60)
     reference = ReferenceGame(12, columns, order, Fraction(1, 1000))
     rng = np.random.default_rng(seed)
     while len(order) > 2 and not reference.over:
@@ -709,12 +732,14 @@ def test_games_that_are_played_well_equal_the_reference(
             same(games, reference)
 
 
-def bag_order(games: GuidelineGames, n: int) -> list[str]:
+def order_of(games: GuidelineGames, n: int) -> list[str]:
     """The pieces that a game will bring."""
-    record = games.get_state()["games"][0]
+    record, randomizer = games.get_state()["games"][0], games.rules.randomizer
     order = [PIECE_NAMES[record["piece"]]]
     while len(order) < n:
-        kernels.next_piece(record["queue"], record["position"], record["rng"], 0, 0)
+        kernels.next_piece(
+            record["queue"], record["position"], record["rng"], 0, randomizer
+        )
         order.append(PIECE_NAMES[record["queue"][0, record["position"][0]]])
     return order
 

@@ -150,15 +150,13 @@ class TetrisVecEnv(ArrayVecEnv):
                 there are not as many dicts as games; the options stay what they were.
         """
         given = {} if options is None else options
-        if isinstance(given, Mapping):
-            first_state(self._problem, given)
-        elif len(given) != self.num_envs:
+        different = given if isinstance(given, list) else [given]
+        if isinstance(given, list) and len(given) != self.num_envs:
             raise ValueError(
                 f"options: {len(given)} dicts; allowed: {self.num_envs}, or one for all"
             )
-        else:
-            for one in given:
-                first_state(self._problem, one)
+        for one in different:
+            first_state(self._problem, one)
         super().set_options(options)
 
     def reset(self) -> Any:
@@ -168,7 +166,7 @@ class TetrisVecEnv(ArrayVecEnv):
             problem.games.seed(seed)
         problem.begin()
         for game, options in enumerate(self._options):
-            state = first_state(problem, options)
+            state = first_state(problem, options) if options else None
             if state is not None:
                 problem.set_state(state, game)
                 if seed is not None:
