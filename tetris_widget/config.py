@@ -483,6 +483,26 @@ PRESETS: dict[str, Preset] = {
             "learning_rate_halving": None,
         },
     ),
+    "keys": Preset(
+        "a network that sees the board and presses keys, under guideline rules",
+        {
+            "action": "keys",
+            "observation": "flat",
+            "policy": "mlp",
+            "previews": 0,
+            "hold": False,
+            "reward": {"survival": 1.0, "lines": 5.0},
+            "n_envs": 512,
+            "n_steps": 32,
+            "batch_size": 4096,
+            "n_epochs": 4,
+            "learning_rate": 1e-3,
+            "learning_rate_halving": None,
+            "gamma": 0.998,
+            "ent_coef": 0.02,
+            "vf_coef": 0.5,
+        },
+    ),
 }
 
 

@@ -12,8 +12,9 @@ from tetris_widget.config import TrainingConfig
 from tetris_widget.training import contest as module
 from tetris_widget.training.contest import Arm, Contest, ContestThread, Verdict
 from tetris_widget.training.environments import tetris_env
-from tetris_widget.training.evaluation import Player
+from tetris_widget.training.evaluation import Evaluation, Player, summarise
 from tetris_widget.training.policies import build_model
+from tetris_widget.training.table import Table
 
 pytestmark = pytest.mark.timeout(60)
 CONFIG = TrainingConfig(rows=10, columns=6, n_envs=2, n_steps=8, batch_size=16)
@@ -38,6 +39,14 @@ def play_until_quiet(contest: Contest) -> list[Verdict]:
     return found
 
 
+def play_again(player: Player, config: TrainingConfig, verdict: Verdict) -> Evaluation:
+    """Play the games that confirmed a verdict."""
+    table = Table(config, verdict.evaluation.games, verdict.seed)
+    while player.move(table):
+        pass
+    return summarise(table)
+
+
 @pytest.fixture(autouse=True)
 def soon_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ENOUGH_GAMES", 400)
@@ -60,13 +69,10 @@ def test_a_winner_is_confirmed_in_games_that_nobody_else_has_played() -> None:
     contest.offer(player(*GOOD), "good")
     (verdict,) = play_until_quiet(contest)
     result = verdict.evaluation
-    assert result.finished >= module.CONFIRMING_GAMES
+    assert result.finished == result.games == module.CONFIRMING_GAMES
     assert result.lower < result.mean_lines < result.upper
     assert not result.capped
-    again = Arm(player(*GOOD), CONFIG, verdict.seed)
-    while again.pieces < result.pieces:
-        again.play()
-    assert again.summarise() == result
+    assert play_again(player(*GOOD), CONFIG, verdict) == result
 
 
 class Endless(Player):
@@ -82,7 +88,7 @@ class Endless(Player):
 
 
 def confirming(first: int, seconds: float) -> float:
-    """Return how long a leader of so many pieces was confirmed, in turns so long."""
+    """Return for how long a leader of so many pieces plays, a piece each so long."""
     contest = Contest(CONFIG)
     contest.offer(Endless(), "endless")
     arm = contest._next_new()
@@ -90,20 +96,19 @@ def confirming(first: int, seconds: float) -> float:
     while arm.pieces < first:
         arm.play()
     contest.work(0.0)
-    spent = 0.0
-    while contest._trial is not None:
-        contest._trial.fresh.play()
-        contest._trial.seconds += seconds
-        spent += seconds
-        contest._end_trial(contest._trial)
-    return spent
+    trial = contest._trial
+    assert trial is not None
+    while not trial.is_over():
+        trial.play()
+        trial.seconds += seconds
+    return trial.seconds
 
 
 def test_a_leader_of_long_games_plays_again_as_much_as_it_had() -> None:
-    # Each turn is a piece in each of the contest's games.
-    assert confirming(first=10 * module.GAMES, seconds=0.5) == 5.0
-    assert confirming(first=2 * module.GAMES, seconds=0.5) == 3.0
-    assert confirming(first=100 * module.GAMES, seconds=0.5) == 10.0
+    # It had a piece at a time in 64 games, and has one at a time in a hundred.
+    assert confirming(first=16 * 64, seconds=0.5) == 5.5
+    assert confirming(first=2 * 64, seconds=0.5) == 3.0
+    assert confirming(first=100 * 64, seconds=0.5) == 10.0
 
 
 def test_games_that_do_not_end_are_told_as_a_bound(
@@ -129,12 +134,9 @@ def test_keys_and_reachable_placements_have_a_contest_too() -> None:
         contest.offer(one, action)
         (verdict,) = play_until_quiet(contest)
         result = verdict.evaluation
-        assert result.finished >= module.CONFIRMING_GAMES
+        assert result.finished == module.CONFIRMING_GAMES
         assert result.pieces > result.finished
-        again = Arm(one, config, verdict.seed)
-        while again.ended < result.finished or again.pieces < result.pieces:
-            again.play()
-        assert again.summarise() == result
+        assert play_again(one, config, verdict) == result
 
 
 def test_a_mean_of_a_few_lines_is_not_taken_for_sure() -> None:
@@ -184,15 +186,14 @@ def test_a_newer_policy_takes_the_place_of_one_that_waits() -> None:
 
 def test_an_arm_counts_every_game_once() -> None:
     arm = Arm(player(*FAIR), CONFIG, 0)
-    longest = 0
+    before = 0
     for _ in range(20):
         arm.play()
-        longest = max(longest, arm.max_lines)
-    result = arm.summarise()
+        assert arm.pieces > before
+        before = arm.pieces
     assert arm.ended > 100
-    assert result.games <= arm.ended + module.GAMES
-    assert result.mean_lines == arm.lines / arm.ended
-    assert result.max_lines >= longest > result.mean_lines
+    # What is not on the boards was cleared, or was on those of games that ended.
+    assert 4 * arm.pieces - CONFIG.columns * arm.lines > 0
     cells = np.array([bin(c).count("1") for c in arm._table.games.columns.ravel()])
     assert cells.sum() % 2 == 0  # boards are in order: pieces of four, rows of six
 

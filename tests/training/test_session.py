@@ -17,8 +17,9 @@ from tetris_widget.run_directory import read_metadata
 from tetris_widget.training import session
 from tetris_widget.training.best import save_model
 from tetris_widget.training.checkpoint import copy_parameters
-from tetris_widget.training.contest import CONFIRMING_GAMES, Arm
-from tetris_widget.training.evaluation import Player
+from tetris_widget.training.contest import CONFIRMING_GAMES
+from tetris_widget.training.evaluation import Player, summarise
+from tetris_widget.training.table import Table
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -40,11 +41,11 @@ def replay(run: Run, path: Path, metadata: dict[str, Any]) -> Any:
     """Play, with a saved model, the games that confirmed it."""
     model = run.session._model
     parameters = PPO.load(path, device="cpu").get_parameters()
-    config = run.session._config
-    arm = Arm(Player(model, parameters), config, metadata["seed"])
-    while arm.pieces < metadata["pieces"]:
-        arm.play()
-    return arm.summarise()
+    table = Table(run.session._config, metadata["games"], metadata["seed"])
+    player = Player(model, parameters)
+    while player.move(table):
+        pass
+    return summarise(table)
 
 
 def test_the_best_model_is_what_its_metadata_say(run: Run) -> None:
@@ -55,7 +56,7 @@ def test_the_best_model_is_what_its_metadata_say(run: Run) -> None:
     beside = json.loads((path.parent / "metadata.json").read_text())
     assert inside == {k: v for k, v in beside.items() if k != "sha256"}
     assert inside["lower"] <= inside["mean_lines"] <= inside["upper"]
-    assert inside["finished"] >= CONFIRMING_GAMES
+    assert inside["finished"] == CONFIRMING_GAMES
     assert 0 < inside["timesteps"] <= 1_600
     told = [m for m in run.messages.of_type("info") if m["kind"] == "best_eval"]
     assert told[-1]["mean_lines"] == inside["mean_lines"]

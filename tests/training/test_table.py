@@ -40,7 +40,7 @@ def test_a_game_that_is_over_stays_as_it_is_until_it_begins_anew(
     kind: dict[str, Any],
 ) -> None:
     table, rng = Table(config_of(kind), N, 5), np.random.default_rng(0)
-    lines = pieces = games = longest = 0
+    lines = pieces = games = 0
     for _ in range(600):
         before = table.over.copy(), table.games.lines.copy(), table.games.pieces.copy()
         step(table, rng)
@@ -49,18 +49,17 @@ def test_a_game_that_is_over_stays_as_it_is_until_it_begins_anew(
         assert np.array_equal(table.games.lines[over], had_lines[over])
         assert np.array_equal(table.games.pieces[over], had_pieces[over])
         if table.over.sum() > N // 2:
-            of_ended = table.games.lines[table.over]
+            over, all_lines = table.over.copy(), table.games.lines.copy()
             ended = table.begin_again()
-            games += ended.games
-            lines += ended.lines
-            pieces += ended.pieces
-            longest = max(longest, ended.max_lines)
-            assert ended.games == len(of_ended)
-            assert ended.max_lines == of_ended.max()
+            assert ended.games == over.sum()
+            assert ended.lines == all_lines[over].sum()
             assert not table.over.any()
-    assert games > N
-    assert pieces > games
-    assert lines >= longest > 0
+            assert not table.games.pieces[over].any()
+            assert np.array_equal(table.games.lines[~over], all_lines[~over])
+            games, lines = games + ended.games, lines + ended.lines
+            pieces += ended.pieces
+    assert pieces > games > N
+    assert lines > 0
 
 
 @pytest.mark.parametrize("kind", KINDS)

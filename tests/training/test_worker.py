@@ -15,9 +15,11 @@ from typing import Any
 import psutil
 import pytest
 
-from tetris_widget.config import TrainingConfig
+from tetris_widget.config import PRESETS, TrainingConfig
 from tetris_widget.manager import TrainingManager
-from tetris_widget.run_directory import RunDirectory
+from tetris_widget.run_directory import RunDirectory, read_metadata
+from tetris_widget.training.environments import build_env
+from tetris_widget.training.policies import load_model
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -128,6 +130,41 @@ def test_a_run_from_start_to_stop(
     assert run.last_model_file.exists()
     assert not run.metrics().empty
     assert not run.evaluations().empty
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_trains_is_evaluated_and_leaves_its_best_model(
+    name: str, manager: TrainingManager, listener: Listener, tmp_path: Path
+) -> None:
+    config = TrainingConfig.preset(
+        name,
+        rows=8,
+        columns=6,
+        total_timesteps=100_000_000,
+        evaluation_games=2,
+        evaluation_max_pieces=20,
+        evaluation_budget=0.5,
+        run_dir=str(tmp_path),
+    )
+    run = start(manager, config)
+    wait_for(lambda: listener.of_type("evaluation"), 80)
+    wait_for(lambda: best_models(listener), 80)
+    assert manager.stop_training()
+    assert manager.status == "stopped"
+    told = listener.of_type("evaluation")[0]
+    assert told["games"] == 2
+    assert 0 < told["pieces"] <= 40
+    saved = read_metadata(run.best_evaluated_model_file)
+    assert saved is not None
+    assert saved["mean_lines"] == best_models(listener)[-1]["mean_lines"]
+    model = load_model(run.best_evaluated_model_file, config)
+    env = build_env(config.replace(n_envs=2, n_steps=2, batch_size=2))
+    actions, _ = model.predict(env.reset(), deterministic=True)  # type: ignore[arg-type]
+    assert actions.shape == (2,)
+
+
+def best_models(listener: Listener) -> list[dict[str, Any]]:
+    return [m for m in listener.of_type("info") if m["kind"] == "best_eval"]
 
 
 def test_a_run_that_reaches_its_timesteps_is_finished(

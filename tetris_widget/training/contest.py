@@ -13,6 +13,7 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +22,8 @@ from tetris_widget.training.evaluation import (
     LEAST_LINES,
     Evaluation,
     Player,
-    exponential_interval,
     relative_error,
+    summarise,
 )
 from tetris_widget.training.table import Table
 
@@ -36,9 +37,9 @@ GAMES = 64
 TURN_SECONDS = 0.2
 # Of a policy whose games are short, so many are enough.
 TURN_GAMES = 100
-# A leader is confirmed in so many games that end (the standard error is then a tenth).
-# Where games are too long for that: for so long at least, and until it has placed as
-# many pieces as those that made it the leader; but not for longer than that.
+# A leader is confirmed in so many games, each to its end: the standard error is then a
+# tenth. Games too long for that are cut after so many seconds, or when as many pieces
+# are placed as had made it the leader, if that takes longer, or at last in any case.
 CONFIRMING_GAMES = 100
 CONFIRMING_SECONDS = 3.0
 MAX_CONFIRMING_SECONDS = 10.0
@@ -67,7 +68,6 @@ class Arm:
     def __init__(self, player: Player, config: TrainingConfig, seed: int) -> None:
         self.player = player
         self.ended = 0
-        self.max_lines = 0
         self._lines = self._pieces = 0
         self._table = Table(config, GAMES, seed)
 
@@ -88,14 +88,12 @@ class Arm:
         self.ended += ended.games
         self._lines += ended.lines
         self._pieces += ended.pieces
-        self.max_lines = max(self.max_lines, ended.max_lines)
 
-    def add(self, other: Arm) -> None:
-        """Count the games of another arm of the same policy as one's own."""
-        self.ended += other.ended
-        self._lines += other.lines
-        self._pieces += other.pieces
-        self.max_lines = max(self.max_lines, other.max_lines)
+    def add(self, table: Table) -> None:
+        """Count other games of the same policy as one's own."""
+        self.ended += int(table.over.sum())
+        self._lines += int(table.games.lines.sum())
+        self._pieces += int(table.games.pieces.sum())
 
     def bound(self, errors: float) -> float:
         """Return the logarithm of the mean, so many standard errors away.
@@ -104,19 +102,41 @@ class Arm:
         """
         return _bound(self.lines, self.ended, errors)
 
-    def summarise(self) -> Evaluation:
-        """Return what the games have shown."""
-        lower, upper = exponential_interval(self.lines, self.ended)
-        return Evaluation(
-            mean_lines=self.lines / max(self.ended, 1),
-            lower=lower,
-            upper=upper,
-            games=self.ended + int((self._table.games.pieces > 0).sum()),
-            finished=self.ended,
-            max_lines=max(self.max_lines, int(self._table.games.lines.max())),
-            pieces=self.pieces,
-            capped=self.ended == 0,
-        )
+
+class Trial:
+    """The fresh games that may confirm a leader, each played to its own end.
+
+    No game begins anew: of games of about the same length, those under way when a
+    hundred have ended would count too much.
+
+    Args:
+        arm: the leader.
+        config: whose game is played.
+        seed: of the first game.
+
+    Attributes:
+        table: where they are played.
+        seconds: that it has taken; the caller counts them.
+    """
+
+    def __init__(self, arm: Arm, config: TrainingConfig, seed: int) -> None:
+        self.arm = arm
+        self.seed = seed
+        self.table = Table(config, CONFIRMING_GAMES, seed)
+        self.seconds = 0.0
+        self._pieces = arm.pieces
+
+    def play(self) -> None:
+        """Play on for some milliseconds."""
+        self.arm.player.move(self.table)
+
+    def is_over(self) -> bool:
+        """Return whether all games have ended, or have taken long enough."""
+        if self.table.over.all() or self.seconds >= MAX_CONFIRMING_SECONDS:
+            return True
+        if self.seconds < CONFIRMING_SECONDS:
+            return False
+        return int(self.table.games.pieces.sum()) >= self._pieces
 
 
 @dataclass(frozen=True)
@@ -157,7 +177,7 @@ class Contest:
         self._candidates: dict[Arm, Any] = {}
         self._waiting: tuple[Player, Any] | None = None
         self._verdict: Verdict | None = None
-        self._trial: _Trial | None = None
+        self._trial: Trial | None = None
         self._is_abandoned = False
         # Seconds spent on policies at their first turn, and on those that stayed.
         self._spent_on_new = self._spent_on_old = 0.0
@@ -197,12 +217,14 @@ class Contest:
 
     def work(self, seconds: float) -> bool:
         """Let one policy play for about so long; return False if there is none to."""
-        before = time.perf_counter()
         trial = self._trial
-        arm = trial.fresh if trial else None
+        if trial is not None:
+            trial.seconds += self._play(trial, seconds, trial.is_over)
+            if trial.is_over():
+                self._end_trial(trial)
+            return True
         is_new = self._spent_on_new <= self._spent_on_old
-        if arm is None and not is_new:
-            arm = self._next_old()
+        arm = None if is_new else self._next_old()
         if arm is None:
             arm = self._next_new()
             is_new = arm is not None
@@ -210,24 +232,28 @@ class Contest:
             arm = self._next_old()
         if arm is None:
             return False
-        spent, enough = 0.0, arm.ended + TURN_GAMES
-        while spent < seconds and arm.ended < enough and not self._is_abandoned:
-            arm.play()
-            spent = time.perf_counter() - before
-        if trial is not None:
-            trial.seconds += spent
-            self._end_trial(trial)
-            return True
+        had = arm.ended
+        spent = self._play(arm, seconds, lambda: arm.ended >= had + TURN_GAMES)
         if is_new:
             self._spent_on_new += spent
         else:
             self._spent_on_old += spent
         if arm is not self._champion and self._is_best(arm):
-            fresh = self._new_arm(arm.player)
-            self._trial = _Trial(arm, fresh, self._seed - GAMES, arm.pieces)
+            self._trial = Trial(arm, self._config, self._take_seed(CONFIRMING_GAMES))
         else:
             self._drop()
         return True
+
+    def _play(
+        self, games: Arm | Trial, seconds: float, is_enough: Callable[[], bool]
+    ) -> float:
+        """Play on for so long, or until it is enough; return how long it took."""
+        before = time.perf_counter()
+        spent = 0.0
+        while spent < seconds and not is_enough() and not self._is_abandoned:
+            games.play()
+            spent = time.perf_counter() - before
+        return spent
 
     def _next_new(self) -> Arm | None:
         with self._lock:
@@ -235,7 +261,7 @@ class Contest:
         if waiting is None:
             return None
         player, candidate = waiting
-        arm = self._new_arm(player)
+        arm = Arm(player, self._config, self._take_seed(GAMES))
         self._candidates[arm] = candidate
         return arm
 
@@ -243,15 +269,13 @@ class Contest:
         hopeful = [arm for arm in self._candidates if arm.ended < ENOUGH_GAMES]
         return max(hopeful, key=lambda arm: arm.bound(CAUTION), default=None)
 
-    def _end_trial(self, trial: _Trial) -> None:
-        if not trial.is_over:
-            return
-        arm, fresh = trial.arm, trial.fresh
+    def _end_trial(self, trial: Trial) -> None:
+        arm, table = trial.arm, trial.table
         self._trial = None
-        arm.add(fresh)
+        arm.add(table)
         if self._is_best(arm):
             self._champion = arm
-            found = Verdict(self._candidates[arm], fresh.summarise(), trial.seed)
+            found = Verdict(self._candidates[arm], summarise(table), trial.seed)
             with self._lock:
                 self._verdict = found
         self._drop()
@@ -275,37 +299,10 @@ class Contest:
         champion = self._champion
         return self._bar if champion is None else champion.bound(-CAUTION)
 
-    def _new_arm(self, player: Player) -> Arm:
-        self._seed += GAMES
-        return Arm(player, self._config, self._seed - GAMES)
-
-
-@dataclass
-class _Trial:
-    """The fresh games that may confirm a leader.
-
-    Attributes:
-        arm: the leader.
-        fresh: the same policy in those games.
-        seed: of the first of them.
-        pieces: that the leader had placed when it became that.
-        seconds: spent so far.
-    """
-
-    arm: Arm
-    fresh: Arm
-    seed: int
-    pieces: int
-    seconds: float = 0.0
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the games say enough, or have taken long enough."""
-        if self.fresh.ended >= CONFIRMING_GAMES:
-            return True
-        if self.seconds >= CONFIRMING_SECONDS and self.fresh.pieces >= self.pieces:
-            return True
-        return self.seconds >= MAX_CONFIRMING_SECONDS
+    def _take_seed(self, games: int) -> int:
+        """Return the seed of the first of so many games that nobody has played."""
+        self._seed += games
+        return self._seed - games
 
 
 class ContestThread:

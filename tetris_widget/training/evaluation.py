@@ -140,23 +140,24 @@ class Evaluator:
             if time.perf_counter() >= until:
                 return None
         self.is_busy = False
-        return self._summarise()
+        return summarise(self._table)
 
-    def _summarise(self) -> Evaluation:
-        games = self._table.games
-        lines = games.lines
-        total, finished = int(lines.sum()), int(self._table.over.sum())
-        lower, upper = exponential_interval(total, finished)
-        return Evaluation(
-            mean_lines=total / max(finished, 1),
-            lower=lower,
-            upper=upper,
-            games=len(lines),
-            finished=finished,
-            max_lines=int(lines.max()),
-            pieces=int(games.pieces.sum()),
-            capped=finished == 0,
-        )
+
+def summarise(table: Table) -> Evaluation:
+    """Return what the games of a table have shown so far."""
+    lines = table.games.lines
+    total, finished = int(lines.sum()), int(table.over.sum())
+    lower, upper = exponential_interval(total, finished)
+    return Evaluation(
+        mean_lines=total / max(finished, 1),
+        lower=lower,
+        upper=upper,
+        games=len(lines),
+        finished=finished,
+        max_lines=int(lines.max()),
+        pieces=int(table.games.pieces.sum()),
+        capped=finished == 0,
+    )
 
 
 def greedy_actions(policy: Any, observation: Any, mask: Any) -> Any:

@@ -26,12 +26,11 @@ Actions = NDArray[np.int64]
 
 
 class Ended(NamedTuple):
-    """Games that have ended: how many, what is in all of them, the most of one."""
+    """Games that have ended: how many, and what was in all of them."""
 
     games: int
     lines: int
     pieces: int
-    max_lines: int
 
 
 class Table:
@@ -62,9 +61,12 @@ class Table:
 
     def begin_again(self) -> Ended:
         """Begin those games anew that are over; return what was in them."""
+        lines = int(self.games.lines[self.over].sum())
         pieces = int(self.games.pieces[self.over].sum())
-        games, lines, max_lines = self._rules.begin_again(self.over)
-        return Ended(games, lines, pieces, max_lines)
+        games = int(self.over.sum())
+        self._rules.begin_again(self.over)
+        self.over[:] = False
+        return Ended(games, lines, pieces)
 
     def observe(self) -> Observed:
         """Return every game's observation; valid until the next but one call."""
@@ -94,10 +96,8 @@ class _Placements:
     def begin(self) -> None:
         self.games.reset()
 
-    def begin_again(self, over: Flags) -> tuple[int, int, int]:
-        games = self.games
-        count, lines, longest = kernels.begin_again(games.state, over, games.randomizer)
-        return int(count), int(lines), int(longest)
+    def begin_again(self, over: Flags) -> None:
+        kernels.begin_again(self.games.state, over, self.games.randomizer)
 
     def observe(self) -> Observed:
         return self._observer.observe_games(self.games)
@@ -137,13 +137,9 @@ class _Guideline:
         self._problem.begin()
         self._waited[:] = 0
 
-    def begin_again(self, over: Flags) -> tuple[int, int, int]:
-        ended = np.flatnonzero(over)
-        lines = self.games.lines[ended]
-        self._problem.begin_some(ended)
-        self._waited[ended] = 0
-        over[ended] = False
-        return len(ended), int(lines.sum()), int(lines.max(initial=0))
+    def begin_again(self, over: Flags) -> None:
+        self._problem.begin_some(np.flatnonzero(over))
+        self._waited[over] = 0
 
     def observe(self) -> Observed:
         return self._problem.observe()
