@@ -281,7 +281,7 @@ def open_notebook(
     address, root = lab
     directory = root / "".join(c if c.isalnum() else "_" for c in name)
     directory.mkdir()
-    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    context = browser.new_context(viewport={"width": 1400, "height": 1200})
     page = context.new_page()
     yield Notebook(page, address, directory / "test.ipynb")
     if not page.is_closed():

@@ -217,7 +217,7 @@ WATCH_PLACES = """() => {
 @pytest.mark.parametrize("width", [1400, 1000, 720])
 def test_no_control_moves_away_under_a_pointer(notebook: Notebook, width: int) -> None:
     """A click on a button that moves between press and release is lost."""
-    notebook.page.set_viewport_size({"width": width, "height": 1000})
+    notebook.page.set_viewport_size({"width": width, "height": 1200})
     notebook.open([show("total_timesteps=100_000_000")])
     notebook.panel.wait_for()
     notebook.page.evaluate(WATCH_PLACES)
