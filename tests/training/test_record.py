@@ -107,7 +107,7 @@ def test_running_games_go_on_where_they_were(ring_bytes: int) -> None:
         np.testing.assert_equal(again.get_state(), straight.get_state())
         straight = again
     found = [record for record in expected if record is not None]
-    assert 0 < len(found)
+    assert len(found) > 0
     assert (len(found) < len(expected)) == (ring_bytes < 100)
 
 
@@ -171,9 +171,7 @@ def test_a_record_that_happens_again_after_a_resume_is_kept(tmp_path: Path) -> N
 
     run.callback._save_best_model = save_and_stop  # type: ignore[method-assign]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "tetris_widget.training.checkpointer.MAX_SNAPSHOT_SECONDS", 0.0
-        )
+        patch.setattr("tetris_widget.training.checkpointer.MAX_SNAPSHOT_SECONDS", 0.0)
         assert run.train() == "stopped"
     best = run.run.record()
     assert best is not None
