@@ -5,6 +5,7 @@ Owns their looks. Deliberately doesn't know the panel: it is given tables.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,12 +16,16 @@ RUNNING_MEAN_EPISODES = 100
 
 
 def plot_run(
-    episodes: pd.DataFrame, evaluations: pd.DataFrame, title: str | None = None
+    episodes: pd.DataFrame,
+    evaluations: pd.DataFrame,
+    resumed_at: Iterable[int] = (),
+    title: str | None = None,
 ) -> Figure:
     """Return a figure: lines per game and reward per game, over timesteps.
 
     Evaluation: mean with its 95 % interval. Training: every episode, and the running
-    mean of 100. No pyplot state is touched.
+    mean of 100. Dashed: the timesteps where the run was resumed. No pyplot state is
+    touched.
     """
     from matplotlib.figure import Figure
 
@@ -34,6 +39,8 @@ def plot_run(
     lines.set_ylabel("Lines per game")
     reward.set_ylabel("Reward per game")
     reward.set_xlabel("Timesteps")
+    _mark(lines, resumed_at, label="resumed")
+    _mark(reward, resumed_at)
     if lines.get_legend_handles_labels()[0]:
         lines.legend(frameon=False, fontsize="small", loc="upper left")
     if title:
@@ -60,3 +67,9 @@ def _draw_evaluations(axes: Any, evaluations: pd.DataFrame) -> None:
     low, high = evaluations["lower"], evaluations["upper"]
     axes.fill_between(x, low, high, color="C0", alpha=0.2, lw=0)
     axes.plot(x, evaluations["mean_lines"], color="C0", label="evaluation (95 %)")
+
+
+def _mark(axes: Any, timesteps: Iterable[int], label: str | None = None) -> None:
+    for x in timesteps:
+        axes.axvline(x, ls="--", lw=0.8, color="0.5", label=label)
+        label = None  # said once
