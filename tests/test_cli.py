@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,6 +53,7 @@ def test_it_ends_at_a_goal(tmp_path: Path) -> None:
         (["--set", "rows"], "--set rows: expected key=value"),
         (["--config", "nowhere.json"], "nowhere.json"),
         (["--resume", "nowhere"], "nowhere/config.json"),
+        (["--checkpoint", "early"], "--checkpoint: needs --resume RUN"),
     ],
 )
 def test_bad_input_is_a_sentence_and_code_2(arguments: list[str], message: str) -> None:
@@ -77,6 +79,13 @@ def test_ctrl_c_stops_cleanly_and_the_run_can_be_resumed(tmp_path: Path) -> None
     done = run("train", "--resume", str(path), "--set", "total_timesteps=1")
     assert done.returncode == 0, done.stderr
     assert stopped.state()["state"] == "finished"
+    named = stopped.named_checkpoint_file("first")
+    named.parent.mkdir()
+    shutil.copy(stopped.checkpoints()[-1], named)
+    for name, code in (("first", 0), ("second", 1)):
+        done = run("train", "--resume", str(path), "--checkpoint", name)
+        assert done.returncode == code, done.stderr
+    assert "no 'second'; allowed: first" in done.stdout.replace("\n", " ")
 
 
 def test_lab_without_notebooks_says_where_to_run_it(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,27 @@ def test_it_knows_its_config_state_and_versions(run: RunDirectory) -> None:
     run.write_state("finished", reason=None)
     assert run.state()["state"] == "finished"
     assert run.state()["seed"] == 7
+
+
+def test_it_knows_the_run_that_its_first_model_is_from(
+    run: RunDirectory, tmp_path: Path
+) -> None:
+    assert run.state()["parent"] is None
+    kept = tmp_path / "models" / "a.zip"
+    for path in (run.best_model_file, kept):
+        path.parent.mkdir()
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("metadata.json", "{}")
+
+    def parent(path: Path) -> Any:
+        config = TrainingConfig(run_dir=str(tmp_path), initial_model=str(path))
+        return RunDirectory.create(config).state()["parent"]
+
+    assert parent(run.best_model_file) == run.run_id
+    assert parent(kept) is None
+    with zipfile.ZipFile(kept, "w") as archive:
+        archive.writestr("metadata.json", json.dumps({"run_id": run.run_id}))
+    assert parent(kept) == run.run_id
 
 
 def test_episodes_are_read_back(run: RunDirectory) -> None:
@@ -379,8 +401,8 @@ def test_a_torn_journal_is_gone_on_with_on_a_line_of_its_own(run: RunDirectory) 
 def test_leftovers_are_deleted_and_what_only_sounds_like_it_is_kept(
     run: RunDirectory,
 ) -> None:
-    kept = [run.named_checkpoint_file(name) for name in ("a.tmp.b", "a.tmp.1")]
-    left = [kept[0].with_name(f"a.zip.tmp.{end}") for end in ("1", "12-34")]
+    kept = [run.named_checkpoint_file(name) for name in ("a.tmp.b", "a.tmp.1-1")]
+    left = [kept[0].with_name(f"a.zip.tmp.{end}") for end in ("1-1", "12-34")]
     kept[0].parent.mkdir(parents=True)
     for path in (*kept, *left):
         path.touch()
@@ -408,7 +430,7 @@ def test_what_a_resume_took_back_is_not_counted_twice(run: RunDirectory) -> None
 )
 def test_names_of_any_alphabet_are_allowed(name: str, tmp_path: Path) -> None:
     fit = check_name(name)
-    (tmp_path / f"{fit}.zip.tmp.1234567").touch()
+    (tmp_path / f"{fit}.zip.tmp.1234567-1234567").touch()
     assert check_name(fit) == fit
 
 
@@ -459,10 +481,27 @@ def test_a_disk_that_refuses_for_long_costs_the_oldest_lines_not_the_memory(
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_atomically(path, "old")
-    path.with_name(f"{path.name}.tmp.{os.getpid()}").mkdir()
+    in_the_way = f"{path.name}.tmp.{os.getpid()}-{threading.get_native_id()}"
+    path.with_name(in_the_way).mkdir()
     with pytest.raises(OSError):
         write_atomically(path, "new")
     assert path.read_text() == "old"
+
+
+def test_threads_that_write_a_file_leave_the_whole_of_one_of_them(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "file"
+    texts = [str(number) * 10_000 for number in range(8)]
+
+    def write(text: str) -> None:
+        for _ in range(50):
+            write_atomically(path, text, sync=False)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(write, texts))
+    assert path.read_text() in texts
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_numpy_and_nan_become_json() -> None:

@@ -34,11 +34,13 @@ def main(arguments: list[str] | None = None) -> int:
             return _lab(options.directory)
         changes = values(options.config, options.set)
         if options.resume is None:
+            if options.checkpoint is not None:
+                raise ConfigError("--checkpoint: needs --resume RUN, whose it is")
             if options.preset is not None:
                 return _train(TrainingConfig.preset(options.preset, **changes))
             return _train(TrainingConfig(**changes))
         run = RunDirectory(options.resume)
-        return _train(run.config().for_resuming(changes), run)
+        return _train(run.config().for_resuming(changes), run, options.checkpoint)
     except (ConfigError, FileNotFoundError) as error:
         print(f"tetris-widget: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -63,6 +65,11 @@ def _parser() -> argparse.ArgumentParser:
         "--resume",
         metavar="RUN",
         help="go on with the run in this directory, from its last checkpoint",
+    )
+    train.add_argument(
+        "--checkpoint",
+        metavar="NAME",
+        help="with --resume: go on from the checkpoint of this name",
     )
     lab = commands.add_parser("lab", help="open the quickstart in JupyterLab")
     lab.add_argument("--directory", default="notebooks", help="where notebooks are")
@@ -92,12 +99,16 @@ def _value(text: str) -> Any:
         return text
 
 
-def _train(config: TrainingConfig, resume: RunDirectory | None = None) -> int:
+def _train(
+    config: TrainingConfig,
+    resume: RunDirectory | None = None,
+    checkpoint: str | None = None,
+) -> int:
     progress = _Progress(config.total_timesteps)
     manager = TrainingManager(progress)
     with progress:
         try:
-            manager.start_training(config, resume)
+            manager.start_training(config, resume, checkpoint)
             manager.wait()
             interrupted = False
         except KeyboardInterrupt:

@@ -57,13 +57,15 @@ PACKAGES = (
 # In any alphabet, with what is put after it, within the 255 bytes of a file name.
 MAX_NAME = 50
 PUNCTUATION = " .,+=()-_"
+# A run's models are in its subdirectories, and in theirs.
+MODEL_DEPTH = 3
 METADATA_NAME = "metadata.json"
 RECORD_NAME = "record.json"
 # What reading a zip that is none, or that was cut or changed, can raise.
 DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 LOCK_SECONDS = 0.05
 # What `atomic_file` writes to, before it takes the place of the file.
-_TEMPORARY = re.compile(r".+\.tmp\.\d+(-\d+)?")
+_TEMPORARY = re.compile(r".+\.tmp\.\d+-\d+")
 # Answers of file systems that have no locks (some network and cloud drives).
 _NO_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL)
 
@@ -109,7 +111,8 @@ class RunDirectory:
         parent = Path(config.run_dir).expanduser().absolute()
         run = cls(parent / f"{stamp}_{secrets.token_hex(2)}")
         run.path.mkdir(parents=True)
-        run._describe(config, format=FORMAT, seed=config.seed, versions=versions())
+        facts = {"seed": config.seed, "parent": _origin(config.initial_model)}
+        run._describe(config, format=FORMAT, versions=versions(), **facts)
         return run
 
     @classmethod
@@ -296,7 +299,7 @@ class RunDirectory:
         """Return the best game: `best_lines`, …, `actions`, and what they follow from.
 
         `training.record.replay` plays it again move for move. None: there is none yet,
-        or it was under way when the run was resumed, or too long to be kept.
+        or it was too long to be kept.
         """
         path = self.best_model_file.with_name(RECORD_NAME)
         try:
@@ -692,8 +695,8 @@ def atomic_file(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
         OSError: it cannot be written; the old file is unharmed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Threads have numbers that processes have not, and the other way round.
-    temporary = path.with_name(f"{path.name}.tmp.{threading.get_native_id()}")
+    writer = f"{os.getpid()}-{threading.get_native_id()}"
+    temporary = path.with_name(f"{path.name}.tmp.{writer}")
     try:
         with temporary.open("w+b") as file:
             yield file
@@ -756,6 +759,19 @@ def read_metadata(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, EOFError, *DAMAGED_ZIP):
         return None
     return metadata if isinstance(metadata, dict) else None
+
+
+def _origin(model: str | None) -> str | None:
+    """Return the run that a model's file is from, if that is known."""
+    if model is None:
+        return None
+    path = Path(model).absolute()
+    told = (read_metadata(path) or {}).get("run_id")
+    if isinstance(told, str):
+        return told
+    above = list(path.parents)[:MODEL_DEPTH]
+    runs = (one for one in above if (one / "config.json").exists())
+    return next((run.name for run in runs), None)
 
 
 def to_jsonable(value: Any) -> Any:

@@ -84,7 +84,7 @@ def slider(times: int, home: Path) -> list[Measure]:
             time.sleep(max(0.0, began + number / times - time.monotonic()))
         kernel.until_trained()
         wait_for(lambda: len(kernel.of_type("command")) >= times)
-        assert [m["speed"] for m in kernel.of_type("command")] == speeds
+        assert [m["values"]["speed"] for m in kernel.of_type("command")] == speeds
         assert kernel.manager.stop_training()
         kernel.until_told("stopped")
         check_told(kernel)

@@ -143,7 +143,9 @@ class ToySession:
     def _carry_out_commands(self) -> None:
         with contextlib.suppress(queue.Empty):
             while True:
-                self._send("command", **self._commands.get_nowait())
+                values = dict(self._commands.get_nowait())
+                name = values.pop("command")
+                self._send("command", command=name, values=values)
 
     def _save(self) -> None:
         """Write all that it takes to go on exactly."""

@@ -150,6 +150,39 @@ def test_a_finished_run_goes_on_for_as_long_again(
     assert panel.status == "Finished"
 
 
+def test_a_run_goes_back_to_a_checkpoint_with_a_name(
+    panels: ExitStack, config: TrainingConfig
+) -> None:
+    panel = panels.enter_context(TrainingPanel(config))
+    with pytest.raises(ValueError, match="name: 'a/b' is refused"):
+        panel.save_checkpoint("a/b")
+    panel.save_checkpoint("nothing")
+    train(panel)
+    panel.save_checkpoint("early")
+    run = panel._need_run()
+    wait_for(lambda: run.named_checkpoints() == ["early"])
+    with pytest.raises(ValueError, match="'early'; the run has to be stopped first"):
+        panel.resume(checkpoint="early")
+    wait_for(lambda: panel._status()["elapsed"] > 2)
+    panel.stop()
+    wait_for(lambda: panel.status == "Stopped")
+    stopped_at = panel._status()["timesteps"]
+    with pytest.raises(ValueError, match="no 'late'; allowed: early"):
+        panel.resume(checkpoint="late")
+    panel.resume(checkpoint="early")
+    wait_for(lambda: panel.status == "Training")
+    panel.stop()
+    wait_for(lambda: panel.status == "Stopped")
+    ((resumed_at, label),) = panel._status()["marks"]
+    assert (label, resumed_at < stopped_at) == ("resumed", True)
+    for axes in panel.plot().axes:
+        marks = [line for line in axes.lines if line.get_linestyle() == "--"]
+        assert [line.get_xdata()[0] for line in marks] == [resumed_at]
+    texts = [note["text"] for note in panel._history.since(0)[2]]
+    assert "no run to save" in texts
+    assert any("saved as 'early'" in text for text in texts)
+
+
 def test_a_run_in_use_is_refused_by_name(
     panels: ExitStack, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

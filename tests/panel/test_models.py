@@ -307,9 +307,10 @@ def test_marks_are_the_same_live_and_attached(
     run.journal_file.write_text("".join(json.dumps(one) + "\n" for one in resumes))
     for one in resumes:
         panel._on_message({**one, "episode": 0})
-    assert panel._status()["resumed_at"] == [300, 500, 500]
+    marks = [[300, "resumed"], [500, "resumed"], [500, "resumed"]]
+    assert panel._status()["marks"] == marks
     other = panels.enter_context(TrainingPanel.attach(run.path, tmp_path / "other"))
-    assert other._status()["resumed_at"] == [300, 500, 500]
+    assert other._status()["marks"] == marks
 
 
 class Trap:

@@ -290,6 +290,26 @@ def test_speed_is_clamped(
     assert callback.step_delay == pytest.approx(delay)
 
 
+def test_commands_are_reported_with_their_values_once_they_are_carried_out(
+    callback: WebMetricsCallback, channels: dict[str, Any]
+) -> None:
+    speeds = [number / 1_000 for number in range(100, 1_000)]
+    for speed in speeds:
+        channels["command_queue"].put({"command": "set_speed", "speed": speed})
+    odd = {"visual": np.bool_(True), "b": b"x", "nan": float("nan"), 3: {4}}
+    channels["command_queue"].put({"command": "set_mode", **odd})
+    long = {"command": "set_mode", "visual": "x" * 1_000_000}
+    channels["command_queue"].put(long)
+    channels["command_queue"].put({"command": "jump"})
+    callback._process_commands()
+    *told, odd_one, long_one = drain(channels["metrics_queue"], "command")
+    assert [one["values"] for one in told] == [{"speed": speed} for speed in speeds]
+    assert {one["command"] for one in told} == {"set_speed"}
+    assert odd_one["values"] == {"visual": True, "b": "b'x'", "nan": None, "3": "{4}"}
+    assert long_one["command"] == "set_mode"
+    assert len(long_one["values"]["excerpt"]) < 1_000
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -382,7 +402,8 @@ def test_what_a_disk_refused_is_made_up_for_by_a_lesser_game(
 
     first = saved()
     drain(channels["metrics_queue"], "info")
-    in_the_way = tmp_path / "best" / f"model.zip.tmp.{os.getpid()}"
+    writer = f"{os.getpid()}-{threading.get_native_id()}"
+    in_the_way = tmp_path / "best" / f"model.zip.tmp.{writer}"
     in_the_way.mkdir()
     for lines in (40, 41, 39):
         callback._on_episode_end(1.0, lines)

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import pickle
+import platform
 import random
 import signal
 import subprocess
@@ -350,6 +351,13 @@ def test_what_is_not_as_it_was_is_told(small: Any) -> None:
     assert snapshot.differences == []
     snapshot.values["surroundings"]["torch"] = "1.0"
     assert snapshot.differences == [f"torch was 1.0, is {torch_version()}"]
+    snapshot.values["surroundings"] |= {"torch": torch_version(), "CPU": "VSX"}
+    snapshot.values["surroundings"]["machine"] = "ppc64le"
+    capability = torch.backends.cpu.get_cpu_capability()
+    assert snapshot.differences == [
+        f"machine was ppc64le, is {platform.machine()}",
+        f"CPU was VSX, is {capability}",
+    ]
 
 
 def torch_version() -> str:

@@ -238,7 +238,7 @@ def test_leftovers_of_a_killed_writer_are_no_checkpoints(
     run: Run = new_run(config)
     run.train()
     newest = run.run.checkpoints()[0]
-    newest.with_name(f"{newest.name}.tmp.1").write_bytes(b"half")
+    newest.with_name(f"{newest.name}.tmp.1-1").write_bytes(b"half")
     assert len(run.run.checkpoints()) == 2
     run.run.remove_leftovers()
     assert not list(run.run.path.rglob("*.tmp.*"))

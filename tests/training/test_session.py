@@ -216,6 +216,26 @@ def test_a_reward_that_is_set_in_a_pause_is_there_after_stop_and_resume(
     assert again.session._env.get_attr("reward")[0] == weights
 
 
+def test_every_command_is_in_the_journal_with_when_it_was_carried_out(
+    run: Run,
+) -> None:
+    run.commands.put({"command": "set_speed", "speed": 0.5})
+    run.commands.put({"command": "set_view", "view": "headless"})
+    run.commands.put({"command": "set_view", "view": "upside down"})
+    run.train(stop_at=300)
+    found = [
+        (entry["command"], entry["values"], entry["timesteps"])
+        for entry in run.run.journal()
+        if entry["type"] == "command"
+    ]
+    (_, _, began), _ = found
+    assert found == [
+        ("set_speed", {"speed": 0.5}, began),
+        ("set_view", {"view": "headless"}, began),
+    ]
+    assert began <= 300
+
+
 def test_a_wrong_reward_is_refused_and_the_run_goes_on(run: Run) -> None:
     before = run.session._env.get_attr("reward")
     for reward in ({"hole": 1}, {"lines": float("nan")}, None):

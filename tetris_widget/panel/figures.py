@@ -6,6 +6,7 @@ Owns their looks. Deliberately doesn't know the panel: it is given tables.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
@@ -26,12 +27,16 @@ class RunFigure(Figure):
 
 
 def plot_run(
-    episodes: pd.DataFrame, evaluations: pd.DataFrame, title: str | None = None
+    episodes: pd.DataFrame,
+    evaluations: pd.DataFrame,
+    marks: Iterable[tuple[int, str]] = (),
+    title: str | None = None,
 ) -> Figure:
     """Return a figure: lines per game and reward per game, over timesteps.
 
     Evaluation: mean with its 95 % interval. Training: every episode, and the running
-    mean of 100. No pyplot state is touched.
+    mean of 100. Dashed: `marks`, timesteps and what changed there. No pyplot state is
+    touched.
     """
     figure = RunFigure(figsize=(6.4, 4.8), layout="constrained")
     lines, reward = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
@@ -43,6 +48,7 @@ def plot_run(
     lines.set_ylabel("Lines per game")
     reward.set_ylabel("Reward per game")
     reward.set_xlabel("Timesteps")
+    _mark((lines, reward), marks)
     if lines.get_legend_handles_labels()[0]:
         lines.legend(frameon=False, fontsize="small", loc="upper left")
     if title:
@@ -69,3 +75,13 @@ def _draw_evaluations(axes: Any, evaluations: pd.DataFrame) -> None:
     low, high = evaluations["lower"], evaluations["upper"]
     axes.fill_between(x, low, high, color="C0", alpha=0.2, lw=0)
     axes.plot(x, evaluations["mean_lines"], color="C0", label="evaluation (95 %)")
+
+
+def _mark(charts: Iterable[Any], marks: Iterable[tuple[int, str]]) -> None:
+    colours: dict[str, str] = {}
+    for timesteps, label in marks:
+        is_new = label not in colours
+        colour = colours.setdefault(label, f"C{len(colours) + 1}")
+        for axes in charts:
+            said = label if is_new else None
+            axes.axvline(timesteps, ls="--", lw=0.8, color=colour, label=said)

@@ -31,6 +31,7 @@ from tetris_widget.run_directory import (
     TERMINAL,
     RunBusyError,
     RunDirectory,
+    check_name,
     read_metadata,
     without_superseded,
 )
@@ -277,35 +278,67 @@ class TrainingPanel:
         """Pause, at the next step or optimizer step."""
         self._ask(self._manager.pause_training, "nothing to pause")
 
-    def resume(self, **changes: Any) -> None:
+    def resume(self, checkpoint: str | None = None, **changes: Any) -> None:
         """Go on after a pause, or with a run that has ended, from its last checkpoint.
 
         A run that has finished goes on for as many timesteps again, without the goal
-        that it has reached.
+        that it has reached; from a checkpoint with a name, until the same end.
 
         Args:
+            checkpoint: for a run that has ended: the name of another checkpoint. What
+                came after it is kept in the run's directory `superseded`.
             **changes: of the configuration, for a run that has ended: for example
                 `total_timesteps=5_000_000`.
 
         Raises:
+            ValueError: there is no such checkpoint, or the run has not ended.
             ConfigError: a run cannot be resumed with these changes.
         """
         with self._lock:
             self._check_open()
             run = self._run
+            if checkpoint is not None:
+                self._check_checkpoint(checkpoint)
             # Not `_can_resume`: of an end that is so, but isn't told yet, too.
-            if self._manager.is_running() or run is None or not run.checkpoints():
+            elif self._manager.is_running() or run is None or not run.checkpoints():
                 return self._ask(self._manager.resume_training, "nothing to resume")
+            run = self._need_run()
             self._save_as_ended()
             changes = {"view": self._view, "speed": self._speed, **changes}
-            if self._state() == "finished":
+            if self._state() == "finished" and checkpoint is None:
                 changes = {**self._longer(), **changes}
             config = run.config().for_resuming(changes)
-            self._can_resume = not self._manager.start_training(config, resume=run)
+            self._can_resume = not self._manager.start_training(
+                config, resume=run, checkpoint=checkpoint
+            )
             if not self._can_resume:
                 self.config = self._had = config
                 self._frames.clear()
             return self._changed()
+
+    def _check_checkpoint(self, name: str) -> None:
+        if self._manager.is_running():
+            raise ValueError(f"checkpoint: {name!r}; the run has to be stopped first")
+        run = self._need_run()
+        if not run.named_checkpoint_file(name).exists():
+            allowed = ", ".join(run.named_checkpoints()) or "there is none"
+            raise ValueError(f"checkpoint: no {name!r}; allowed: {allowed}")
+
+    def save_checkpoint(self, name: str) -> None:
+        """Keep the run as it is now as a checkpoint of this name, and return at once.
+
+        The panel says when it is there. `resume(checkpoint=name)` goes on from it.
+
+        Raises:
+            ValueError: no file can be called so.
+        """
+        name = check_name(name)
+
+        def save() -> bool:
+            self._manager.save_checkpoint(name)
+            return self._manager.is_running()
+
+        self._ask(save, "no run to save")
 
     def _longer(self) -> Message:
         """Return the changes with which a finished run goes on."""
@@ -446,7 +479,9 @@ class TrainingPanel:
         """Return a matplotlib Figure of the run, fit for a paper."""
         from tetris_widget.panel.figures import plot_run
 
-        return plot_run(self.episodes, self.evaluations)
+        with self._lock:
+            marks = list(self._marks)
+        return plot_run(self.episodes, self.evaluations, marks)
 
     def best_model(self) -> BaseAlgorithm:
         """Load the model that played the best game of the run so far.

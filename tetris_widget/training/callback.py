@@ -47,6 +47,8 @@ FPS_SLICE_SECONDS = 0.5
 FPS_SLICES = 5
 # Between two attempts to save a best model, where the disk has refused one.
 RETRY_SECONDS = 2.0
+# Of a command's values, as they are reported: a message must stay small.
+MAX_VALUES = 500
 
 
 class StopTraining(BaseException):
@@ -61,7 +63,7 @@ class WebMetricsCallback(BaseCallback):
 
     Args:
         metrics_queue: takes dicts with `type`: `episode`, `metrics`, `board`, `status`,
-            `info`, `error`. Python numbers only.
+            `info`, `error`, `command` (one that was carried out). Python numbers only.
         command_queue: gives dicts with `command`: `stop`, `set_mode` (`visual`),
             `set_speed` (`speed`).
         pause_event: set = run, cleared = pause; None: never pauses.
@@ -333,6 +335,8 @@ class WebMetricsCallback(BaseCallback):
             handler(command)
         except (ValueError, KeyError, TypeError) as error:
             self.send("error", text=f"Command refused: {error}", traceback=None)
+        else:
+            self.send("command", command=name, values=_values(command))
 
     def _on_stop_command(self, command: Mapping[str, Any]) -> None:
         self._stop_commanded = True
@@ -560,6 +564,15 @@ class _LatestMetrics(KVWriter):
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def _values(command: Mapping[str, Any]) -> Message:
+    """Return a command's values as they are reported: plain, and not too long."""
+    values = {name: value for name, value in command.items() if name != "command"}
+    text = json.dumps(to_jsonable(values), default=str)
+    return (
+        {"excerpt": text[:MAX_VALUES]} if len(text) > MAX_VALUES else json.loads(text)
+    )
 
 
 def _optimizers(policy: Any) -> list[torch.optim.Optimizer]:
