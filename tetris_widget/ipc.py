@@ -13,12 +13,14 @@ import contextlib
 import multiprocessing
 import multiprocessing.queues
 import multiprocessing.synchronize
+import os
 import queue
 import select
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from ctypes import c_bool, c_byte, c_double
+from multiprocessing import resource_tracker, spawn
 from multiprocessing.context import SpawnContext
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
@@ -212,6 +214,37 @@ class BatchQueue(_Queue):
     def is_sent(self) -> bool:
         """Whether everything put by this process has been handed to the pipe."""
         return not self._buffer  # type: ignore[attr-defined]
+
+
+def start_resource_tracker() -> None:
+    """Start multiprocessing's own helper process, outside of this process's group.
+
+    A kernel that ends waits for all children in its group, and this one ignores
+    SIGTERM: each restart would take two seconds longer. Without effect when it runs.
+    """
+    tracker: Any = resource_tracker._resource_tracker
+    if os.name == "nt" or tracker._fd is not None:
+        return
+    reader, writer = os.pipe()
+    try:
+        os.set_inheritable(reader, True)
+        command = f"from multiprocessing.resource_tracker import main; main({reader})"
+        # Its stderr, too: a kernel reads that, and would send it while it ends.
+        nothing = [
+            (os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_RDWR, 0)
+            for descriptor in (0, 1, 2)
+        ]
+        python = spawn.get_executable()
+        pid = os.posix_spawn(
+            python,
+            [python, "-c", command],
+            os.environ,
+            file_actions=nothing,
+            setpgroup=0,
+        )
+    finally:
+        os.close(reader)
+    tracker._fd, tracker._pid = writer, pid
 
 
 def pack(messages: Sequence[Message]) -> list[list[Message]]:

@@ -34,6 +34,7 @@ from tetris_widget.ipc import (
     BatchQueue,
     Pulse,
     SharedEvent,
+    start_resource_tracker,
 )
 from tetris_widget.run_directory import (
     TERMINAL,
@@ -92,6 +93,7 @@ class TrainingManager:
     """
 
     def __init__(self, on_message: OnMessage | None = None) -> None:
+        start_resource_tracker()
         self._context = multiprocessing.get_context("spawn")
         self._on_message = on_message
         self._lock = threading.RLock()

@@ -198,7 +198,7 @@ class TrainingPanel:
 
     def _prepare(self) -> None:
         with self._lock:
-            if not self._is_closed:
+            if not self._is_closed and not self.widget.is_over:
                 self._manager.prepare()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
@@ -748,7 +748,7 @@ class TrainingPanel:
         if self._last_frame is not None:
             cells = list(self._last_frame["cells"])
             snapshot["frame"] = {**self._last_frame, "cells": cells}
-        self.widget.snapshot = snapshot
+        self.widget.keep(snapshot)
 
     def _ask(self, action: Any, otherwise: str) -> None:
         with self._lock:
