@@ -6,10 +6,13 @@ import multiprocessing
 import os
 import queue
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,6 +87,32 @@ def test_a_pulse_is_seen_from_outside_and_stops_with_its_process() -> None:
     process.kill()
     process.join()
     wait_for(lambda: pulse.silence > 0.3)
+
+
+TRACKER = """
+import os
+from multiprocessing import get_context, resource_tracker
+from tetris_widget.ipc import BatchQueue, start_resource_tracker
+start_resource_tracker()
+pid = resource_tracker._resource_tracker._pid
+start_resource_tracker()
+messages = BatchQueue(get_context("spawn"))
+assert resource_tracker._resource_tracker._pid == pid
+assert os.getpgid(pid) == pid != os.getpgrp()
+print(pid)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no tracker, and no group")
+def test_the_resource_tracker_is_not_in_the_kernels_group_and_ends_with_it() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", TRACKER], capture_output=True, text=True, check=True
+    )
+    assert told.stderr == ""
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(int(told.stdout)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_it_is_a_multiprocessing_event() -> None:

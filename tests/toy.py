@@ -34,8 +34,7 @@ def toy_worker(
         ready = {"state": "ready", "reason": None, "detail": None}
         metrics.put({"type": "status", "run_id": None, **ready})
         while (job := commands.get())["command"] != "start":
-            if job["command"] == "close":
-                return
+            pass
     run_id = Path(job["run_path"]).name
 
     timesteps = 0

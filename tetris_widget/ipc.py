@@ -13,12 +13,14 @@ import contextlib
 import multiprocessing
 import multiprocessing.queues
 import multiprocessing.synchronize
+import os
 import queue
 import select
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from ctypes import c_bool, c_byte, c_double
+from multiprocessing import resource_tracker, spawn
 from multiprocessing.context import SpawnContext
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
@@ -218,6 +220,37 @@ class BatchQueue(_Queue):
         # sent all when it waits for another.
         with queue._notempty:
             return not queue._buffer and bool(queue._notempty._waiters)
+
+
+def start_resource_tracker() -> None:
+    """Start multiprocessing's own helper process, outside of this process's group.
+
+    A kernel that ends waits for all children in its group, and this one ignores
+    SIGTERM: each restart would take two seconds longer. Without effect when it runs.
+    """
+    tracker: Any = resource_tracker._resource_tracker
+    if os.name == "nt" or tracker._fd is not None:
+        return
+    reader, writer = os.pipe()
+    try:
+        os.set_inheritable(reader, True)
+        command = f"from multiprocessing.resource_tracker import main; main({reader})"
+        # Its stderr, too: a kernel reads that, and would send it while it ends.
+        nothing = [
+            (os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_RDWR, 0)
+            for descriptor in (0, 1, 2)
+        ]
+        python = spawn.get_executable()
+        pid = os.posix_spawn(
+            python,
+            [python, "-c", command],
+            os.environ,
+            file_actions=nothing,
+            setpgroup=0,
+        )
+    finally:
+        os.close(reader)
+    tracker._fd, tracker._pid = writer, pid
 
 
 def pack(messages: Iterable[Message]) -> Iterator[list[Message]]:

@@ -35,6 +35,7 @@ from tetris_widget.ipc import (
     BatchQueue,
     Pulse,
     SharedEvent,
+    start_resource_tracker,
 )
 from tetris_widget.run_directory import (
     TERMINAL,
@@ -93,6 +94,7 @@ class TrainingManager:
     """
 
     def __init__(self, on_message: OnMessage | None = None) -> None:
+        start_resource_tracker()
         self._context = multiprocessing.get_context("spawn")
         self._on_message = on_message
         self._lock = threading.RLock()
@@ -257,7 +259,9 @@ class TrainingManager:
             self.request_stop()
             process = self.process
             if process is not None and self._is_alive():
-                self._command({"command": "close"})
+                if self._is_warm:
+                    # It has nothing to lose, and may be busy for seconds.
+                    _kill(process)
                 self._climb()
             ladder = self._ladder
         if ladder is not None:

@@ -153,11 +153,13 @@ class RunDirectory:
                     problems.append(f"{path} is missing")
             elif not _ends_whole(path):
                 problems.append(f"{path} ends in half a line, which readers skip")
+        # Elsewhere the metadata are of the one that was saved last.
+        crowned = (self.best_model_file, self.best_evaluated_model_file)
         for path in sorted(self.path.rglob("*.zip")):
             reason = _damage(path)
             if reason is not None:
                 problems.append(f"{path} is damaged: {reason}")
-            elif not _is_described(path):
+            elif path in crowned and not _is_described(path):
                 problems.append(
                     f"{path.with_name(METADATA_NAME)} describes another model than "
                     f"{path.name}; what is inside that one is true"

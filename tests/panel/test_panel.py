@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+import traitlets
 
 from tests.toy import ToyManager
 from tetris_widget import TrainingConfig, TrainingPanel
@@ -257,6 +258,45 @@ def test_a_send_that_fails_does_not_end_the_pump(
     panel.set_speed(0.4)
     time.sleep(0.3)
     assert panel._pump.is_alive()
+
+
+class Shell(traitlets.HasTraits):
+    """What IPython's shell is to the widget."""
+
+    exit_now = traitlets.Bool(False)
+
+
+def test_a_kernel_that_ends_hears_no_more_of_the_panel(
+    panel: TrainingPanel, sent: list[dict[str, Any]]
+) -> None:
+    panel.start()
+    wait_for(lambda: panel.status == "Training")
+    panel.widget._on_exit({"new": True})
+    said, snapshot = len(sent), panel.widget.snapshot
+    panel.stop()
+    wait_for(lambda: panel.status == "Stopped")
+    wait_for(lambda: not panel._manager._is_alive())
+    panel._prepare()
+    assert not panel._manager._is_alive()
+    assert len(sent) == said
+    assert panel.widget.snapshot == snapshot
+    # One that was told to end, and stays, is heard again.
+    panel.widget._on_exit({"new": False})
+    panel.start()
+    wait_for(lambda: len(sent) > said)
+
+
+def test_the_widget_listens_for_the_kernels_end_until_it_is_closed(
+    sent: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell = Shell()
+    monkeypatch.setattr("tetris_widget.panel.widget.get_ipython", lambda: shell)
+    panel = TrainingPanel()
+    shell.exit_now = True
+    assert panel.widget.is_over
+    panel.close()
+    shell.exit_now = False
+    assert panel.widget.is_over
 
 
 def test_numbers_before_the_first_run_say_what_to_do(panel: TrainingPanel) -> None:

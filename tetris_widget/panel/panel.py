@@ -199,7 +199,7 @@ class TrainingPanel:
 
     def _prepare(self) -> None:
         with self._lock:
-            if not self._is_closed:
+            if not self._is_closed and not self.widget.is_over:
                 self._manager.prepare(self.config)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
@@ -776,7 +776,7 @@ class TrainingPanel:
         if self._last_frame is not None:
             cells = list(self._last_frame["cells"])
             snapshot["frame"] = {**self._last_frame, "cells": cells}
-        self.widget.show_snapshot(snapshot)
+        self.widget.keep(snapshot)
 
     def _ask(self, action: Any, otherwise: str) -> None:
         with self._lock:

@@ -18,6 +18,7 @@ from typing import Any
 
 import anywidget
 import traitlets
+from IPython import get_ipython
 
 from tetris_widget.config import check_speed, check_view
 from tetris_widget.history import COLUMNS, Tail
@@ -66,6 +67,11 @@ class TrainingWidget(anywidget.AnyWidget):
         on_sync: called with the sequence number that a view has; the view wants
             everything after it.
         on_refused: called with a sentence about a message that was refused.
+
+    Attributes:
+        is_over: whether nothing more is sent, for the kernel is on its way out: then
+            messages of several threads get mixed up on their way (ipykernel's
+            `IOPubThread.schedule`).
     """
 
     _esm = _front_end("widget.js")
@@ -85,40 +91,46 @@ class TrainingWidget(anywidget.AnyWidget):
         self._on_sync = on_sync
         self._on_refused = on_refused
         self._sending = threading.Lock()
+        self.is_over = False
+        self._shell: Any = get_ipython()
         super().__init__(panel_id=uuid.uuid4().hex, **traits)
         self.on_msg(self._handle)
         # ipykernel 7.4 routes a view's messages to the subshell that sent last, so that
         # they wait for a busy cell; the front end's own choice is right.
         if hasattr(self.comm, "_reply_subshell_for"):
             self.comm._reply_subshell_for = None
+        if self._shell is not None:
+            self._shell.observe(self._on_exit, "exit_now")
+
+    def close(self) -> None:
+        """Close every view."""
+        if self._shell is not None:
+            self._shell.unobserve(self._on_exit, "exit_now")
+            self._shell = None
+        super().close()
+
+    def _on_exit(self, change: Any) -> None:
+        """Be silent once the kernel was asked to end, before it does anything."""
+        with self._sending:
+            self.is_over = bool(change["new"])
 
     def send_update(self, update: Message, buffers: list[bytes]) -> None:
         """Send an update to every view; a dead connection is logged, not raised."""
         with self._sending:
-            if self._is_kernel_ending():
+            if self.is_over:
                 return
             try:
                 self.send(update, buffers)
             except Exception:
-                # ipykernel 7.0 cannot send from threads (ipykernel#1450); a closing
-                # kernel cannot send at all. Neither may end the pump.
+                # ipykernel 7.0 cannot send from threads (ipykernel#1450). That may not
+                # end the pump.
                 logger.exception("could not send an update to the browser")
 
-    def show_snapshot(self, snapshot: Message) -> None:
-        """Set the trait that is saved with the notebook."""
+    def keep(self, snapshot: Message) -> None:
+        """Let a saved notebook, and each new view, have this."""
         with self._sending:
-            if not self._is_kernel_ending():
+            if not self.is_over:
                 self.snapshot = snapshot
-
-    def _is_kernel_ending(self) -> bool:
-        """Return whether the kernel's sending thread has ended.
-
-        ipykernel then sends on the caller's, and messages of several threads get mixed
-        up on their way (`IOPubThread.schedule`).
-        """
-        kernel = getattr(self.comm, "kernel", None)
-        sender = getattr(getattr(kernel, "iopub_thread", None), "thread", None)
-        return sender is not None and not sender.is_alive()
 
     def _handle(self, _: Any, content: Any, buffers: list[Any]) -> None:
         identifier = content.get("id") if isinstance(content, dict) else None
