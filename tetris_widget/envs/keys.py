@@ -14,7 +14,7 @@ from gymnasium.spaces import Box, Dict, Discrete, Space
 from numpy.typing import NDArray
 
 from tetris_widget.envs.observations import Observed
-from tetris_widget.envs.placements import Info
+from tetris_widget.envs.placements import Info, end_info
 from tetris_widget.envs.rewards import Rewards, Terms, all_terms
 from tetris_widget.game.games import check_whole
 from tetris_widget.game.guideline import GuidelineGames
@@ -233,6 +233,12 @@ class Guideline:
             }
         infos[0]["frame"] = self.frame()
         return infos
+
+    def end_infos(self, infos: list[Info], ended: NDArray[np.int64]) -> None:
+        """Add to the infos of a step how games have ended."""
+        last, truncated = self.observe_last(ended), self.truncated[ended].tolist()
+        for row, env in enumerate(ended.tolist()):
+            infos[env].update(end_info(truncated[row], last, row))
 
     def first_infos(self) -> list[Info]:
         """Return every game's info before its next step."""

@@ -45,6 +45,29 @@ class Infos(Sequence[Info]):
         # Those that were asked for; all of them, once they were gone through.
         self._made: dict[int, Info] = {}
         self._all: list[Info] | None = None
+        # Of games that ended: their place in what is known of their ends.
+        self._rows: dict[int, int] = {}
+        self._truncated: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self._last: Observed = np.zeros(0)
+
+    def end(
+        self, ended: NDArray[np.int64], truncated: NDArray[np.bool_], last: Observed
+    ) -> None:
+        """Add how games ended; to be called before any of theirs is asked for but 0.
+
+        Args:
+            ended: (m,) which.
+            truncated: (m,) whether they were cut.
+            last: (m, …) their last observations.
+        """
+        self._rows = {env: row for row, env in enumerate(ended.tolist())}
+        self._truncated, self._last = truncated, last
+        for env in self._made.keys() & self._rows.keys():
+            self._made[env].update(self._end_of(env))
+
+    def _end_of(self, env: int) -> Info:
+        row = self._rows[env]
+        return end_info(bool(self._truncated[row]), self._last, row)
 
     def __len__(self) -> int:
         return len(self._cleared)
@@ -69,6 +92,8 @@ class Infos(Sequence[Info]):
                 "lines_cleared": int(self._cleared[index]),
                 "reward_terms": terms_of(self._terms, index),
             }
+            if index in self._rows:
+                made.update(self._end_of(index))
             self._made[index] = made
         return made
 
@@ -93,9 +118,26 @@ class Infos(Sequence[Info]):
             }
             for lines, pieces, cleared, terms in rows
         ]
+        for env in self._rows:
+            made[env].update(self._end_of(env))
         for env, info in self._made.items():
             made[env] = info
         return made
+
+
+def end_info(is_truncated: bool, last: Observed, row: int) -> Info:
+    """Return what an info says of an episode's end, as SB3 asks for it.
+
+    Args:
+        is_truncated: whether it was cut.
+        last: the last observations of several episodes.
+        row: which of them.
+    """
+    if isinstance(last, dict):
+        observation: Observed = {name: part[row] for name, part in last.items()}
+    else:
+        observation = last[row]
+    return {"TimeLimit.truncated": is_truncated, "terminal_observation": observation}
 
 
 class Placements:
@@ -215,6 +257,10 @@ class Placements:
         infos = Infos(games.final.copy(), games.moves[:, 3].copy(), self._terms)
         infos[0]["frame"] = move_frame(games)
         return infos
+
+    def end_infos(self, infos: Infos, ended: NDArray[np.int64]) -> None:
+        """Add to the infos of a step how games have ended."""
+        infos.end(ended, self.truncated[ended], self.observe_last(ended))
 
     def first_infos(self) -> list[Info]:
         """Return every game's info before its next step."""

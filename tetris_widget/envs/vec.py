@@ -268,17 +268,5 @@ class TetrisVecEnv(ArrayVecEnv):
 
     def _end(self, ended: NDArray[np.int64], infos: Any) -> None:
         """Add the last observations to the infos of games that ended; begin anew."""
-        problem = self._problem
-        last = problem.observe_last(ended)
-        truncated = problem.truncated[ended].tolist()
-        for row, (env, is_cut) in enumerate(
-            zip(ended.tolist(), truncated, strict=True)
-        ):
-            info = infos[env]
-            info["TimeLimit.truncated"] = is_cut
-            info["terminal_observation"] = (
-                {name: part[row] for name, part in last.items()}
-                if isinstance(last, dict)
-                else last[row]
-            )
-        problem.begin_some(ended)
+        self._problem.end_infos(infos, ended)
+        self._problem.begin_some(ended)
