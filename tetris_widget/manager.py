@@ -303,7 +303,11 @@ class TrainingManager:
             return True
 
     def set_mode(self, visual: bool) -> None:
-        """Show env 0's own steps, slowed (True), or nothing (False)."""
+        """Show env 0's own steps, slowed (True), or nothing (False).
+
+        This and the other commands are for the process there is; without one they are
+        lost. What a run begins with is in its configuration.
+        """
         self._command({"command": "set_mode", "visual": bool(visual)})
 
     def set_view(self, view: str) -> None:

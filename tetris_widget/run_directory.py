@@ -410,34 +410,37 @@ class RunDirectory:
         if not self.lock_file.exists():
             return None
         try:
-            with self._locked():
+            with self._locked(LOCK_SECONDS):
                 return None
         except RunBusyError as error:
             return error.pid
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, patience: float = LOCK_SECONDS) -> Iterator[None]:
         """Be the only writer of this directory.
 
         The system unlocks it when the process ends, however that happens; so the lock
         of a dead process is nobody's. File systems without locks have none.
 
+        Args:
+            patience: seconds to wait for somebody who only asks for the holder, and has
+                it for an instant.
+
         Raises:
             RunBusyError: another process has it; the message names its pid.
             OSError: the lock cannot be made.
         """
-        with self._locked() as descriptor:
+        with self._locked(patience) as descriptor:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             yield
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[int]:
+    def _locked(self, patience: float) -> Iterator[int]:
         import fcntl
 
         descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
-        # Somebody who only asks for the holder has it for an instant.
-        until = time.monotonic() + LOCK_SECONDS
+        until = time.monotonic() + patience
         try:
             while True:
                 try:

@@ -40,6 +40,8 @@ GOODBYE_SECONDS = 2.0
 MAX_LOG_BYTES = 10_000_000
 LOG_CHECK_SECONDS = 5.0
 PARENT_CHECK_SECONDS = 1.0
+# On a busy machine an instant is long.
+LOCK_PATIENCE_SECONDS = 1.0
 # Until the run gives signs of life itself, a thread does.
 BEAT_SECONDS = 0.25
 
@@ -180,7 +182,7 @@ class Worker:
     def _run(self, job: Message) -> int:
         run = RunDirectory(job["run_path"])
         try:
-            self._lock.enter_context(run.lock())
+            self._lock.enter_context(run.lock(LOCK_PATIENCE_SECONDS))
             run.remove_leftovers()
             run.sync()
         except (RunBusyError, OSError) as error:
