@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tests.faults.matrix import Case
 
 HUNG_SECONDS = 900.0
+# What a case's process returns.
+OK, FAILED, LEFT_OUT = 0, 1, 3
+VERDICTS = {OK: "ok", LEFT_OUT: "left out"}
 
 
 def run_here(case: Case, times: int) -> int:
@@ -33,19 +36,19 @@ def run_here(case: Case, times: int) -> int:
         try:
             measures = case.body(times, Path(home))
         except NotPossibleHere as reason:
-            print(f"left out: {reason}")
-            return 0
+            print(reason)
+            return LEFT_OUT
         except AssertionError as error:
             traceback.print_exc()
             where = traceback.extract_tb(error.__traceback__)[-1]
             print(f"{error or where.line} ({where.name}, line {where.lineno})")
-            return 1
+            return FAILED
     print("; ".join(map(str, measures)))
-    return 0 if all(measure.is_ok for measure in measures) else 1
+    return OK if all(measure.is_ok for measure in measures) else FAILED
 
 
-def run(case: Case, times: int) -> tuple[bool, str]:
-    """Run a case in a process of its own; return whether it held, and what it said."""
+def run(case: Case, times: int) -> tuple[int, str]:
+    """Run a case in a process of its own; return how it ended, and what it said."""
     command = [sys.executable, "-m", "tests.faults", "--here", str(times), case.name]
     process = subprocess.Popen(
         command,
@@ -59,9 +62,9 @@ def run(case: Case, times: int) -> tuple[bool, str]:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        return False, f"hung for {HUNG_SECONDS:.0f} s"
+        return FAILED, f"hung for {HUNG_SECONDS:.0f} s"
     said = (out.strip() or err.strip() or "nothing").splitlines()
-    return process.returncode == 0, said[-1]
+    return process.returncode, said[-1]
 
 
 def main() -> int:
@@ -79,20 +82,20 @@ def main() -> int:
     cases = [CASES[name] for name in asked.names or CASES]
     if asked.here:
         return run_here(cases[0], asked.here)
-    failures = 0
+    verdicts = []
     for case in cases:
         times = case.short if asked.short else case.full
         if not times:
             continue
         before = time.monotonic()
-        is_ok, said = run(case, times)
+        code, said = run(case, times)
         seconds = time.monotonic() - before
-        failures += not is_ok
-        verdict = "ok" if is_ok else "FAILED"
-        print(f"{verdict:<6} {times:>6} × {case.fault}", flush=True)
-        print(f"{'':>16} {said}  [{seconds:.0f} s]", flush=True)
-    print(f"{failures} of {len(cases)} cases failed" if failures else "all green")
-    return 1 if failures else 0
+        verdicts.append(VERDICTS.get(code, "FAILED"))
+        print(f"{verdicts[-1]:<8} {times:>6} × {case.fault}", flush=True)
+        print(f"{'':>18} {said}  [{seconds:.0f} s]", flush=True)
+    counts = {one: verdicts.count(one) for one in ("ok", "left out", "FAILED")}
+    print(", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n))
+    return 1 if counts["FAILED"] else 0
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -10,8 +11,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
-from tests.faults.kills import FOREVER
+from tests.faults.kills import FOREVER, assert_as_if_never_killed
 from tests.faults.matrix import (
     Kernel,
     Measure,
@@ -20,12 +22,15 @@ from tests.faults.matrix import (
     check_told,
     wait_for,
 )
-from tests.faults.toy import ToyManager
+from tests.faults.toy import REFUSAL, RefusingManager, ToyManager
 from tests.training.test_worker import SMALL
 from tetris_widget.config import TrainingConfig
 from tetris_widget.manager import TrainingManager
 from tetris_widget.run_directory import RunDirectory, read_metadata
 
+REFUSALS = (errno.EROFS, errno.EIO, errno.ENOSPC)
+# What a process may have written between our look and its.
+MOST_IN_FLIGHT = 20_000
 DISK_BYTES = 400_000
 CUT_BYTES = 1_000
 
@@ -58,9 +63,9 @@ def goes_on(kernel: Kernel) -> None:
     assert kernel.status()["effective"] == "running"
 
 
-@case("disk full, then not; read-only, then not", full=5, short=1)
+@case("disk full, then not", full=5, short=1)
 def full_disk(times: int, home: Path) -> list[Measure]:
-    held = Measure("faults survived", 2 * times, "")
+    held = Measure("faults survived", times, "")
     with small_disk(home) as disk, Kernel(ToyManager) as kernel:
         config = TrainingConfig(total_timesteps=FOREVER, run_dir=str(disk))
         for _ in range(times):
@@ -73,18 +78,11 @@ def full_disk(times: int, home: Path) -> list[Measure]:
             goes_on(kernel)
             filler.unlink()
             wait_for(lambda: warned(kernel, "works again"))
-            kernel.messages[:] = [m for m in kernel.messages if "seq" in m]
-            remount(disk, "ro")
-            try:
-                kernel.until_trained(200)
-            finally:
-                remount(disk, "rw")
-            goes_on(kernel)
             assert kernel.manager.stop_training()
             kernel.until_told("stopped")
             check_told(kernel)
             shutil.rmtree(kernel.run.path)
-    held.add(2 * times)
+    held.add(times)
     return [held, kernel.calls]
 
 
@@ -98,10 +96,64 @@ def fill(path: Path) -> None:
             return
 
 
-def remount(path: Path, how: str) -> None:
-    # Files that are open for writing keep a disk from being read-only.
-    command = ["mount", "-o", f"remount,{how}", str(path)]
-    subprocess.run(command, capture_output=True)
+@case("disk read-only, failing or full, then not", full=5, short=1)
+def refusing_disk(times: int, home: Path) -> list[Measure]:
+    held = Measure("faults survived", len(REFUSALS) * times + 1, "")
+    word = home / "word"
+    config = TrainingConfig(total_timesteps=FOREVER, run_dir=str(home))
+    with (
+        mock.patch.dict(os.environ, {REFUSAL: str(word)}),
+        Kernel(ToyManager) as kernel,
+        Kernel(RefusingManager) as real,
+    ):
+        kernel.start(config)
+        for code in REFUSALS * times:
+            kernel.until_trained()
+            refuse_for_a_while(kernel, word, code, ["could not save to"])
+        end_as_if_nothing_had_been(kernel)
+        assert_as_if_never_killed(kernel.run)
+        real.start(
+            TrainingConfig(**{**SMALL, "checkpoint_seconds": 0.1}, run_dir=str(home))
+        )
+        real.until_trained()
+        refuse_for_a_while(
+            real,
+            word,
+            errno.EROFS,
+            ["could not save to", "could not save a checkpoint"],
+        )
+        end_as_if_nothing_had_been(real)
+    held.add(len(REFUSALS) * times + 1)
+    return [held, kernel.calls, real.calls]
+
+
+def refuse_for_a_while(
+    kernel: Kernel, word: Path, code: int, warnings: list[str]
+) -> None:
+    """Let the disk refuse until that is said, and then until saving works again."""
+    said, written = len(kernel.messages), kernel.run.monitor_file.stat().st_size
+
+    def texts() -> list[str]:
+        return [m.get("text", "") for m in kernel.messages[said:]]
+
+    word.write_text(str(code))
+    wait_for(lambda: all(any(words in t for t in texts()) for words in warnings))
+    assert any(os.strerror(code) in text for text in texts())
+    goes_on(kernel)
+    grown = kernel.run.monitor_file.stat().st_size - written
+    assert grown < MOST_IN_FLIGHT, "the disk did not refuse"
+    word.unlink()
+    wait_for(lambda: sum("works again" in t for t in texts()) >= len(warnings))
+    assert not any("are lost" in text for text in texts())
+
+
+def end_as_if_nothing_had_been(kernel: Kernel) -> None:
+    """The run has everything, and can be gone on with."""
+    assert kernel.manager.stop_training()
+    kernel.until_told("stopped")
+    check_told(kernel)
+    kernel.start({}, resume=kernel.run)
+    assert kernel.manager.stop_training()
 
 
 @case("directory deleted", full=5, short=1)
@@ -142,7 +194,11 @@ def torn_tables(times: int, home: Path) -> list[Measure]:
             whole = path.read_bytes()
             for cut in range(1, 200):
                 path.write_bytes(whole[:-cut])
-                kept = [*run.journal()], run.episodes()
+                torn = RunDirectory(run.path)
+                with warnings.catch_warnings(record=True) as said:
+                    warnings.simplefilter("always")
+                    kept = [*torn.journal()], torn.episodes()
+                assert len(said) == (whole[-cut - 1 : -cut] != b"\n")
                 assert kept[0] == entries[: len(kept[0])]
                 assert len(kept[1]) == len(episodes) or path == run.monitor_file
                 assert (kept[1] == episodes.iloc[: len(kept[1])]).all(axis=None)
@@ -157,9 +213,16 @@ def torn_tables(times: int, home: Path) -> list[Measure]:
         numbers = run.episodes()["episode"].tolist()
         # The checkpoint counts an episode whose line has been cut: it stays lost.
         assert numbers == [*range(1, 400), *range(401, 801)]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the torn line
-            assert [e for e in run.journal() if e["type"] == "resume"]
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            kinds = [e["type"] for e in run.journal()]
+        assert [str(one.message) for one in said] == [
+            f"{run.journal_file}: 1 lines cannot be read"  # the torn one, not the next
+        ]
+        assert kinds[len(entries) - 1 :].count("resume") == 1
+        again = [m for m in kernel.messages if m["type"] == "status"][-3:]
+        kept_again = [e for e in run.since(0) if e["type"] == "status"][-3:]
+        assert [m["seq"] for m in again] == [e["seq"] for e in kept_again]
         cuts.add(total)
         return [cuts]
 

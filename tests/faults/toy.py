@@ -32,6 +32,9 @@ PACE = "TOY_PACE"
 # `hang`: native code that keeps Python's lock; `deaf`: and SIGTERM is ignored.
 FAULT = "TOY_FAULT"
 FAULTY_EPISODE = 200
+# A file beside the runs; while it is there, they cannot be written, and it says why.
+REFUSAL = "TOY_REFUSAL"
+READING = ("r", "rb", os.O_RDONLY)
 CHECKPOINT_SECONDS = 0.1
 
 
@@ -110,7 +113,8 @@ class ToySession:
             text = f"new best: {lines} lines in one game"
             best = {"best_lines": lines, "episode": self._episode}
             if lines >= self._saved_best():
-                write_atomically(self._best_file, to_json(best))
+                with contextlib.suppress(OSError):
+                    write_atomically(self._best_file, to_json(best))
             self._send("info", kind="best", text=text, **best)
 
     @property
@@ -178,17 +182,51 @@ class ToySession:
         self._messages.put({**fields, "type": type_, **self.progress})
 
 
-class NoProgress:
+class PlainProgress:
     """Stands in for the table of metrics, which is SB3's, and SB3 loads torch."""
 
     def __init__(self, path: Path) -> None:
-        """Nothing is opened."""
+        self._file = path.open("a")
 
-    def write(self, *_: Any) -> None:
-        """Nothing is written."""
+    def write(self, row: dict[str, Any], *_: Any) -> None:
+        if not self._file.tell():
+            print(*row, sep=",", file=self._file)
+        print(*row.values(), sep=",", file=self._file, flush=True)
 
     def close(self) -> None:
-        """Nothing is open."""
+        self._file.close()
+
+
+class RefusingDisk:
+    """Refuses to write a run's files for as long as a file says so, and why.
+
+    What a full disk does can be had from a small one; what a read-only one does, from
+    none that has files open.
+    """
+
+    def __init__(self, word: Path) -> None:
+        self._word = word
+        self._guarded = str(word.parent)
+        for owner, name in ((os, "open"), (os, "write"), (os, "fsync"), (Path, "open")):
+            self._guard(owner, name)
+
+    def _guard(self, owner: Any, name: str) -> None:
+        original: Any = getattr(owner, name)
+
+        def guarded(target: Any, *arguments: Any, **options: Any) -> Any:
+            how = arguments[0] if arguments else options.get("mode", "r")
+            is_writing = name in ("write", "fsync") or how not in READING
+            if is_writing and self._word.exists() and self._is_guarded(target):
+                code = int(self._word.read_bytes())
+                raise OSError(code, os.strerror(code))
+            return original(target, *arguments, **options)
+
+        setattr(owner, name, guarded)
+
+    def _is_guarded(self, target: Any) -> bool:
+        if isinstance(target, int):
+            target = Path(f"/proc/self/fd/{target}").readlink()
+        return str(target).startswith(self._guarded)
 
 
 def be_a_toy() -> None:
@@ -198,19 +236,31 @@ def be_a_toy() -> None:
     policies: Any = types.ModuleType("tetris_widget.training.policies")
     policies.warm_up = lambda config: None
     progress: Any = types.ModuleType("tetris_widget.training.progress")
-    progress.ProgressFile = NoProgress
+    progress.ProgressFile = PlainProgress
     for module in (session, policies, progress):
         sys.modules[module.__name__] = module
 
 
-def toy_worker(*arguments: Any) -> None:
-    be_a_toy()
+def refusing_worker(*arguments: Any) -> None:
+    if REFUSAL in os.environ:
+        RefusingDisk(Path(os.environ[REFUSAL]))
     from tetris_widget.training.worker import run_worker
 
     run_worker(*arguments)
+
+
+def toy_worker(*arguments: Any) -> None:
+    be_a_toy()
+    refusing_worker(*arguments)
 
 
 class ToyManager(TrainingManager):
     """A manager of the toy trainer."""
 
     _training_worker = staticmethod(toy_worker)
+
+
+class RefusingManager(TrainingManager):
+    """A manager of the real trainer, on a disk that refuses now and then."""
+
+    _training_worker = staticmethod(refusing_worker)
