@@ -162,11 +162,11 @@ def at_failpoint(name: str, home: Path, kernel: Kernel) -> None:
         (mark,) = kernel.of_type("resume")
         assert mark["is_exact"]
     kernel.until_trained()
-    assert not list(kernel.run.path.rglob("*.tmp.*")), "half a file is left"
     assert kernel.manager.stop_training()
     kernel.until_told("stopped")
     check_told(kernel)
     kernel.manager.close()
+    assert not list(kernel.run.path.rglob("*.tmp.*")), "half a file is left"
 
 
 def check_files(name: str, run: RunDirectory, kernel: Kernel) -> None:

@@ -17,7 +17,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -26,7 +25,7 @@ from tests.faults.kills import FOREVER, assert_as_if_never_killed
 from tests.faults.matrix import Kernel, Measure, case, check_told, wait_for
 from tests.faults.toy import ToyManager
 from tetris_widget.config import TrainingConfig
-from tetris_widget.run_directory import RunDirectory
+from tetris_widget.run_directory import TERMINAL, RunDirectory
 
 STEPS = 25
 LEGAL = {
@@ -48,7 +47,11 @@ LEGAL = {
 
 
 class History(RuleBasedStateMachine):
-    """One run directory at a time, and all that happens to it."""
+    """One run directory at a time, and all that happens to it.
+
+    What cannot be done at a moment is not done. A precondition would let depend on time
+    what Hypothesis draws, which it refuses.
+    """
 
     home: Path
     calls: Measure
@@ -57,14 +60,27 @@ class History(RuleBasedStateMachine):
         super().__init__()
         self.kernel = Kernel(ToyManager)
         self.kernel.calls = type(self).calls  # type: ignore[assignment]
+        self.kernel.manager = ToyManager(self.hear)
+        # Seconds, and whether it dozes off at the end of a run, or at the next message.
+        self.nap, self.naps_at_end = 0.0, False
         self.best = 0
         self.run: RunDirectory | None = None
+        self.runs: list[RunDirectory] = []
+
+    def hear(self, message: dict[str, Any]) -> None:
+        """Listen, and now and then doze off over it."""
+        if not self.naps_at_end or message.get("state") in TERMINAL:
+            nap, self.nap = self.nap, 0.0
+            time.sleep(nap)
+        self.kernel.messages.append(message)
 
     @initialize()
     def begin(self) -> None:
         config = TrainingConfig(total_timesteps=FOREVER, run_dir=str(self.home))
         self.kernel.start(config)
         self.run = self.kernel.run
+        self.runs.append(self.run)
+        self.best = 0
 
     def is_running(self) -> bool:
         return bool(self.kernel.call("is_running"))
@@ -88,25 +104,53 @@ class History(RuleBasedStateMachine):
         asked = self.kernel.call("request_stop")
         assert not asked or self.kernel.status()["status"] in ("stopping", "stopped")
 
-    @precondition(lambda self: not self.is_running())
+    @rule(seconds=st.floats(0, 0.5), at_end=st.booleans())
+    def doze(self, seconds: float, at_end: bool) -> None:
+        self.nap, self.naps_at_end = seconds, at_end
+
     @rule()
     def resume(self) -> None:
+        if self.is_running():
+            return
         assert self.run is not None
         self.check()
         self.kernel.start({}, resume=self.run)
 
-    @precondition(lambda self: self.is_running())
+    @rule()
+    def resume_at_once(self) -> None:
+        """Before the end was told, and perhaps before the process is gone."""
+        if self.is_running():
+            return
+        self.kernel.start({}, resume=self.run)
+
+    @rule()
+    def start_at_once(self) -> None:
+        """Another run takes the place of one whose end was not told yet."""
+        if self.is_running():
+            return
+        self.begin()
+
+    @rule(kills=st.booleans())
+    def end_and_go_on_at_once(self, kills: bool) -> None:
+        if self.is_running():
+            self.kill() if kills else self.stop()
+            wait_for(lambda: not self.is_running(), 10)
+        self.resume_at_once()
+
     @rule()
     def kill(self) -> None:
+        if not self.is_running():
+            return
         pid = self.kernel.status()["pid"]
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             wait_for(lambda: not self.is_running(), 2)
 
-    @precondition(lambda self: self.is_running())
     @rule(seconds=st.floats(0, 0.2))
     def stall(self, seconds: float) -> None:
+        if not self.is_running():
+            return
         pid = self.kernel.status()["pid"]
         if pid is not None:
             # It may be on its way out already.
@@ -115,15 +159,15 @@ class History(RuleBasedStateMachine):
                 time.sleep(seconds)
                 os.kill(pid, signal.SIGCONT)
 
-    @precondition(lambda self: not self.is_running())
     @rule()
     def attach(self) -> None:
         """Go on in another kernel, which begins with what is on disk."""
+        if self.is_running():
+            return
         assert self.run is not None
         self.check()
         wait_for(lambda: not self.kernel.manager._is_alive())
-        told = self.kernel.messages
-        self.kernel.manager = ToyManager(told.append)
+        self.kernel.manager = ToyManager(self.hear)
         assert self.kernel.call("adopt", self.run)
 
     @rule()
@@ -158,13 +202,16 @@ class History(RuleBasedStateMachine):
     def check(self) -> None:
         """After the end: complete, in order, and what the disk has."""
         self.kernel.until_told(self.kernel.status()["status"])
-        check_told(self.kernel)
+        for run in self.runs:
+            self.kernel.until_told_of_end(run)
+            check_told(self.kernel, run)
 
     def teardown(self) -> None:
         if self.run is not None:
             assert self.kernel.manager.stop_training()
             self.check()
-            assert_as_if_never_killed(self.run)
+            for run in self.runs:
+                assert_as_if_never_killed(run)
         self.kernel.manager.close()
 
 

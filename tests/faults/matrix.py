@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tetris_widget.manager import TrainingManager
-from tetris_widget.run_directory import EPISODE_COLUMNS, RunDirectory
+from tetris_widget.run_directory import EPISODE_COLUMNS, TERMINAL, RunDirectory
 
 Message = dict[str, Any]
 # No call of the kernel's takes longer, whatever the training process does.
@@ -219,6 +219,15 @@ class Kernel:
         """Wait until the listener has heard how the run stands."""
         wait_for(lambda: self.of_type("status")[-1]["state"] == state)
 
+    def until_told_of_end(self, run: RunDirectory) -> None:
+        """Wait until the listener has heard how a run has ended."""
+
+        def is_told() -> bool:
+            states = (m for m in self.of_type("status") if m["run_id"] == run.run_id)
+            return [m["state"] for m in states][-1] in TERMINAL
+
+        wait_for(is_told)
+
     def of_type(self, kind: str) -> list[Message]:
         return [m for m in list(self.messages) if m["type"] == kind]
 
@@ -226,12 +235,13 @@ class Kernel:
         return [m["text"] for m in self.messages if m["type"] in ("info", "error")]
 
 
-def check_told(kernel: Kernel) -> None:
+def check_told(kernel: Kernel, run: RunDirectory | None = None) -> None:
     """Journal and listener have the same: no gap, no double, in order.
 
-    Of one run directory, all of whose sessions this kernel has had.
+    Of one run directory, the last one or another, all of whose sessions this kernel has
+    had.
     """
-    run = kernel.run
+    run = run or kernel.run
     reason = kernel.status()["reason"] or ""
     assert "exit code" not in reason or "a word" not in reason, reason
     told = [m for m in kernel.messages if "seq" in m and m["run_id"] == run.run_id]

@@ -75,8 +75,9 @@ class ToySession:
         return {"timesteps": self._timesteps, "elapsed": self._timesteps / 1e4}
 
     def train(self) -> str:
-        self._send_status("running")
+        # Whoever hears that it runs may kill it, and go on with it.
         self._save()
+        self._send_status("running")
         while not self._stop.is_set():
             if self._timesteps >= self._config.total_timesteps:
                 self._save()
