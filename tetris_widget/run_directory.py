@@ -63,6 +63,8 @@ METADATA_NAME = "metadata.json"
 RECORD_NAME = "record.json"
 # What reading a zip that is none, or that was cut or changed, can raise.
 DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+# In every model's file, as SB3 writes them.
+MODEL_MEMBER = "data"
 LOCK_SECONDS = 0.05
 # What `atomic_file` writes to, before it takes the place of the file.
 _TEMPORARY = re.compile(r".+\.tmp\.\d+-\d+")
@@ -814,6 +816,9 @@ def _damage(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             bad = archive.testzip()
+            # Weights are zips themselves: cut behind one, the file passes for it.
+            if MODEL_MEMBER not in archive.namelist():
+                return "its end is missing"
     except (OSError, EOFError, *DAMAGED_ZIP) as error:
         return str(error)
     return None if bad is None else f"{bad} has changed"
