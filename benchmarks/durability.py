@@ -27,10 +27,16 @@ from benchmarks.figures import p95
 from benchmarks.training import Listener, ready, until
 from tetris_widget.config import TrainingConfig
 from tetris_widget.manager import TrainingManager
-from tetris_widget.run_directory import EPISODE_COLUMNS, RunDirectory
+from tetris_widget.run_directory import RunDirectory
 
 RUN_SECONDS = 12.0
 EPISODES = 1_000_000
+EPISODES_A_SECOND = 500
+EVALUATIONS_A_SECOND = 2
+# In episodes.
+PAUSED_EACH = 30_000
+# What SB3's PPO reports of an update, in part.
+TRAINED = ("loss", "value_loss", "entropy_loss", "approx_kl", "clip_fraction")
 PAUSES = 100
 STOPS = 3
 
@@ -126,18 +132,68 @@ def attach(directory: str) -> float:
     from tetris_widget import TrainingPanel
 
     run = RunDirectory.create(TrainingConfig(run_dir=directory))
-    run.write_state("stopped", reason=None)
-    rng = random.Random(0)
-    with run.monitor_file.open("w") as file:
-        file.write(f'#{{"t_start": 0}}\n{",".join(EPISODE_COLUMNS)}\n')
-        for number in range(1, EPISODES + 1):
-            lines = int(rng.expovariate(0.01))
-            row = (float(lines), lines * 3, f"{number / 500:.3f}", number, number % 64)
-            print(*row, lines, number * 40, number, sep=",", file=file)
+    write_long_run(run)
     before = time.perf_counter()
     with TrainingPanel.attach(run.path) as panel:
+        seconds = time.perf_counter() - before
         assert panel._history.episodes == EPISODES
-        return time.perf_counter() - before
+        assert panel._history.series("evaluation/lines").size
+        assert panel._history.series("train/loss").size
+    assert run.verify() == []
+    return seconds
+
+
+def write_long_run(run: RunDirectory) -> None:
+    """Write what a run of a million episodes leaves: all of its tables, as it does."""
+    from tetris_widget.training.journal import Journal
+    from tetris_widget.training.progress import ProgressFile
+
+    rng = random.Random(0)
+    journal, progress = Journal(run, print), ProgressFile(run.progress_file)
+    best = 0
+    for last in range(EPISODES_A_SECOND, EPISODES + 1, EPISODES_A_SECOND):
+        messages = []
+        for number in range(last - EPISODES_A_SECOND + 1, last + 1):
+            lines = int(rng.expovariate(0.01))
+            game = {"episode": number, "env": number % 64, "length": lines * 3 + 1}
+            messages.append(
+                message(number, "episode", reward=float(lines), lines=lines, **game)
+            )
+            if lines > best:
+                best = lines
+                text = f"new best: {lines} lines in one game, saved to best/model.zip"
+                found = {"best_lines": lines, "episode": number}
+                messages.append(
+                    message(number, "info", kind="best", text=text, **found)
+                )
+        for _ in range(EVALUATIONS_A_SECOND):
+            mean = rng.gauss(100, 5)
+            interval = {"mean_lines": mean, "lower": mean - 9, "upper": mean + 9}
+            games = {"games": 20, "finished": 20, "max_lines": 400, "pieces": 5_000}
+            messages.append(message(last, "evaluation", **interval, **games, cost=0.05))
+        if last % PAUSED_EACH == 0:
+            messages += [
+                message(last, "command", command="set_speed", values={"speed": 0.5}),
+                message(last, "status", state="paused", reason=None, detail=None),
+                message(last, "status", state="running", reason=None, detail=None),
+            ]
+        journal.write(messages)
+        row = {**when(last), "fps": 20_000.0}
+        row |= {f"train/{name}": rng.random() for name in TRAINED}
+        progress.write(row, {}, row["timesteps"])
+    journal.close()
+    progress.close()
+    run.write_state("stopped", reason=None, **when(EPISODES))
+
+
+def message(number: int, type_: str, **fields: Any) -> dict[str, Any]:
+    """Return a message of a training process, told at the end of an episode."""
+    return {"type": type_, **when(number), "run_id": "long", **fields}
+
+
+def when(number: int) -> dict[str, Any]:
+    """Return when an episode ends."""
+    return {"timesteps": number * 40, "elapsed": number / EPISODES_A_SECOND}
 
 
 def pauses(directory: str) -> list[float]:

@@ -15,8 +15,15 @@ from unittest import mock
 import psutil
 
 from tests.faults.kills import FOREVER
-from tests.faults.matrix import Kernel, Measure, case, check_told, wait_for
-from tests.faults.toy import PACE, ROLLOUT, ToyManager
+from tests.faults.matrix import (
+    Kernel,
+    Measure,
+    case,
+    check_told,
+    episodes_on_disk,
+    wait_for,
+)
+from tests.faults.toy import FULL_SPEED, PACE, ROLLOUT, ToyManager
 from tetris_widget.config import TrainingConfig
 from tetris_widget.panel import panel as panel_module
 from tetris_widget.panel.panel import TrainingPanel
@@ -146,13 +153,13 @@ def many_episodes(times: int, home: Path) -> list[Measure]:
         return [rate, kernel.calls]
 
 
-@case("seconds that the listener stalls, at full speed", full=30, short=2)
+@case("seconds that the listener stalls, at full speed", full=10, short=2)
 def stalled(times: int, home: Path) -> list[Measure]:
     config = TrainingConfig(total_timesteps=FOREVER, run_dir=str(home))
     grown = Measure("memory of the training process +", 20, "MB")
     slowed = Measure("slower while stalled", 0.3, "of its speed")
     with (
-        mock.patch.dict(os.environ, {PACE: "0.001"}),
+        mock.patch.dict(os.environ, FULL_SPEED),
         Kernel(ToyManager) as kernel,
     ):
         is_stalled = threading.Event()
@@ -171,7 +178,7 @@ def stalled(times: int, home: Path) -> list[Measure]:
         # By turns: the machine has other things to do, too.
         for stalls in (False, True) * TURNS:
             (is_stalled.set if stalls else is_stalled.clear)()
-            speeds[stalls].append(episodes_in(kernel, times / TURNS))
+            speeds[stalls].append(episodes_on_disk(kernel.run, times / TURNS))
             grown.add((process.memory_info().rss - before) / MEGABYTE)
         is_stalled.clear()
         slowed.add(1 - median(speeds[True]) / median(speeds[False]))
@@ -179,14 +186,3 @@ def stalled(times: int, home: Path) -> list[Measure]:
         kernel.until_told("stopped")
         check_told(kernel)
         return [grown, slowed, kernel.calls]
-
-
-def episodes_in(kernel: Kernel, seconds: float) -> float:
-    """Return the episodes per second that reach the disk."""
-
-    def count() -> int:
-        return next(kernel.run._episodes_backwards())["episode"]
-
-    before, began = count(), time.monotonic()
-    time.sleep(seconds)
-    return (count() - before) / (time.monotonic() - began)

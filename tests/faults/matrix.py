@@ -260,6 +260,18 @@ def check_told(kernel: Kernel, run: RunDirectory | None = None) -> None:
     assert episodes == list(range(1, len(episodes) + 1)), "an episode is missing"
 
 
+def episodes_on_disk(run: RunDirectory, seconds: float) -> float:
+    """Return the episodes per second that reach the disk in so many seconds."""
+
+    def count() -> int:
+        episode: int = next(run._episodes_backwards())["episode"]
+        return episode
+
+    before, began = count(), time.monotonic()
+    time.sleep(seconds)
+    return (count() - before) / (time.monotonic() - began)
+
+
 def _superseded(run: RunDirectory) -> dict[int, Message]:
     """Return the episodes that a resume has taken back."""
     found = {}

@@ -29,6 +29,8 @@ ROLLOUT = 50
 EPISODE = 5
 # Seconds that a rollout takes; 0 is as fast as it goes.
 PACE = "TOY_PACE"
+# Without naps: how late a machine wakes depends on what else it does.
+FULL_SPEED = {PACE: "0"}
 # `hang`: native code that keeps Python's lock; `deaf`: and SIGTERM is ignored.
 FAULT = "TOY_FAULT"
 FAULTY_EPISODE = 200

@@ -58,9 +58,13 @@ class Recorder:
         """
         self._begin_next()
         lengths = self._lengths()
-        rows = np.arange(self._steps - lengths.max(initial=0), self._steps)
+        n_rows = int(lengths.max(initial=0))
+        first = (self._steps - n_rows) % self._capacity
+        around = max(0, first + n_rows - self._capacity)
         # By rows, as they are in memory: some belong to games that are over.
-        actions = self._ring[rows % self._capacity]
+        actions = np.concatenate(
+            [self._ring[first : first + n_rows], self._ring[:around]]
+        )
         return {**take(self._fields()), "lengths": lengths, "actions": actions}
 
     def set_state(self, state: State) -> None:
