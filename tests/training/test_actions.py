@@ -11,7 +11,7 @@ from tests.training.runs import Run, new_run, resumed
 from tests.training.test_checkpoint import assert_equal_parameters
 from tetris_widget.config import ConfigError, TrainingConfig
 from tetris_widget.run_directory import read_metadata
-from tetris_widget.training import session
+from tetris_widget.training import display, session
 from tetris_widget.training.display import watched_game
 from tetris_widget.training.environments import build_env
 from tetris_widget.training.policies import build_model
@@ -82,6 +82,18 @@ def test_two_watched_games_have_the_same_pieces(kind: dict[str, Any]) -> None:
     assert pieces(1, seed=7) == first
     others = [pieces(number) for number in range(2, 8)]
     assert any(other != first for other in others)
+
+
+def test_a_watched_game_whose_piece_never_locks_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(display, "MAX_KEYS_PER_PIECE", 10)
+    config = TrainingConfig(**{**SMALL, **KINDS[0], "rows": 20})
+    model: Any = build_model(config, build_env(config))
+    model.policy.action_net.bias.data[0] = 1_000.0  # always waits
+    game = watched_game(config)
+    ends = [game.move(model)["over"] for _ in range(20)]
+    assert ends == 2 * ([False] * 9 + [True])
 
 
 @pytest.mark.parametrize("kind", GUIDELINE)

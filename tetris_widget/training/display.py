@@ -18,6 +18,7 @@ from tetris_widget.game import Games, kernels
 from tetris_widget.training.environments import tetris_env
 from tetris_widget.training.evaluation import greedy_actions
 from tetris_widget.training.policies import linear_weights
+from tetris_widget.training.table import MAX_KEYS_PER_PIECE
 
 # Not a seed of training's (seed + env) nor of evaluation's.
 SEED_OFFSET = 2_000_000_011
@@ -62,13 +63,21 @@ class GuidelineDisplayGame:
     def __init__(self, config: TrainingConfig, game: int | None = None) -> None:
         self._env = tetris_env(config.replace(max_pieces=None), 1, _seed(config, game))
         self._observation = self._env.reset()
+        self._waited = 0
 
     def move(self, model: BaseAlgorithm) -> dict[str, Any]:
         """Make a step; return it as `Guideline.frame` does, and whether `over`."""
+        placed = int(self._env.games.pieces[0])
         masks = self._env.action_masks()
         actions = greedy_actions(model.policy, self._observation, masks)
         self._observation, _, dones, infos = self._env.step(actions)
-        return {**infos[0]["frame"], "over": bool(dones[0])}
+        frame = infos[0]["frame"]
+        self._waited = 0 if frame["pieces"] > placed else self._waited + 1
+        is_stuck = self._waited >= MAX_KEYS_PER_PIECE
+        if is_stuck:
+            self._observation = self._env.reset()
+            self._waited = 0
+        return {**frame, "over": bool(dones[0]) or is_stuck}
 
 
 def watched_game(

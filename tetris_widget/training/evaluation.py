@@ -19,8 +19,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from tetris_widget.config import TrainingConfig
 from tetris_widget.game import kernels
-from tetris_widget.training import network, patterns
+from tetris_widget.training import dense, network, patterns
 from tetris_widget.training.policies import (
+    dense_weights,
     linear_weights,
     network_weights,
     pattern_weights,
@@ -81,6 +82,10 @@ class Player:
     ) -> None:
         self._policy = _frozen(model, parameters)
         self._play = _compiled_play(self._policy)
+        layers = dense_weights(self._policy)
+        self._play_guideline = (
+            None if layers is None else _bind(dense.play_greedy, layers)
+        )
 
     def move(
         self,
@@ -92,18 +97,18 @@ class Player:
 
         Args:
             table: games of the model's kind.
-            decisions: to be made, about; a network makes one move in each game.
+            decisions: to be made, about; where nothing plays whole games by such a
+                policy, one move is made in each.
             max_pieces: a game rests (it isn't over) after so many pieces.
         """
-        games, over = table.games, table.over
-        active = ~over & (games.pieces < max_pieces)
+        active = ~table.over & (table.games.pieces < max_pieces)
         n_active = int(np.count_nonzero(active))
         if not n_active:
             return 0
-        if self._play is not None:
+        play = self._play if table.is_benchmark else self._play_guideline
+        if play is not None:
             moves = max(1, decisions // n_active)
-            rules = games.state, over, games.rows, games.randomizer
-            return int(self._play(*rules, moves, max_pieces))
+            return int(play(*table.arguments(), moves, max_pieces))
         table.step(greedy_actions(self._policy, table.observe(), table.mask()), active)
         return n_active
 
@@ -215,7 +220,7 @@ def _f_quantile(degrees: float, others: float, z: float) -> float:
 
 
 def _compiled_play(policy: Any) -> Callable[..., int] | None:
-    """Return what plays whole games by a policy without a look at Python, or None."""
+    """Return what plays whole games by a policy under benchmark rules, or None."""
     weights = linear_weights(policy)
     if weights is not None:
         return _bind(kernels.play_greedy, kernels.SCALE, weights)

@@ -19,7 +19,10 @@ from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    FlattenExtractor,
+)
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
@@ -576,6 +579,23 @@ def pattern_weights(policy: Any) -> np.ndarray[Any, Any] | None:
     """Return the table of a policy that scores patterns, else None."""
     net = getattr(policy, "net", None)
     return net.weights().numpy() if isinstance(net, PatternNet) else None
+
+
+def dense_weights(policy: Any) -> tuple[np.ndarray[Any, Any], ...] | None:
+    """Return the layers of SB3's own MLP policy as it is by default, else None.
+
+    See `training.dense`.
+    """
+    hidden: Any = getattr(getattr(policy, "mlp_extractor", None), "policy_net", ())
+    is_flat = isinstance(getattr(policy, "features_extractor", None), FlattenExtractor)
+    if not is_flat or [type(one) for one in hidden] != [nn.Linear, nn.Tanh] * 2:
+        return None
+    first, second, last = hidden[0], hidden[2], policy.action_net
+    layers = (first.weight.T, first.bias, second.weight.T, second.bias)
+    return tuple(
+        layer.detach().contiguous().numpy()
+        for layer in (*layers, last.weight, last.bias)
+    )
 
 
 def warm_up(config: TrainingConfig) -> None:

@@ -45,13 +45,15 @@ class Table:
         games: as they stand, `Games` or `GuidelineGames`; both have `lines` and
             `pieces`, (n,) int64.
         over: (n,) bool, which have ended by themselves, or by MAX_KEYS_PER_PIECE.
+        is_benchmark: whether the rules are the benchmark ones, or the guideline's.
     """
 
     def __init__(self, config: TrainingConfig, n: int, seed: int) -> None:
         kind = _Placements if config.is_benchmark else _Guideline
-        self._rules = kind(config, n, seed)
+        self._rules: _Placements | _Guideline = kind(config, n, seed)
         self.games: Any = self._rules.games
         self.over: Flags = np.zeros(n, np.bool_)
+        self.is_benchmark = config.is_benchmark
 
     def begin(self, seed: int) -> None:
         """Begin every game anew, with the pieces of other seeds."""
@@ -75,6 +77,13 @@ class Table:
     def mask(self) -> Flags:
         """Return which actions are legal: (n, actions) bool."""
         return self._rules.mask()
+
+    def arguments(self) -> tuple[Any, ...]:
+        """Return the first arguments of what plays whole games under these rules.
+
+        See `kernels.play_greedy`, and `dense.play_greedy` under guideline rules.
+        """
+        return self._rules.arguments(self.over)
 
     def step(self, actions: Actions, active: Flags) -> None:
         """Carry out an action in every active game; the others rest.
@@ -105,6 +114,10 @@ class _Placements:
     def mask(self) -> Flags:
         return self.games.mask()
 
+    def arguments(self, over: Flags) -> tuple[Any, ...]:
+        games = self.games
+        return games.state, over, games.rows, games.randomizer
+
     def step(self, actions: Actions, active: Flags, over: Flags) -> None:
         games = self.games
         kernels.move_active(
@@ -131,6 +144,7 @@ class _Guideline:
             seed=seed,
         )
         self.games: Any = self._problem.games
+        self._is_keys = config.action == "keys"
         self._waited: NDArray[np.int64] = np.zeros(n, np.int64)
 
     def begin(self) -> None:
@@ -146,6 +160,20 @@ class _Guideline:
 
     def mask(self) -> Flags:
         return self._problem.action_masks()
+
+    def arguments(self, over: Flags) -> tuple[Any, ...]:
+        games = self.games
+        return (
+            games.games,
+            games.cells,
+            games.rules,
+            games.n_previews,
+            games.observation_size,
+            self._is_keys,
+            self._waited,
+            over,
+            MAX_KEYS_PER_PIECE,
+        )
 
     def step(self, actions: Actions, active: Flags, over: Flags) -> None:
         # The rules know one kind of game that rests: one that is over.
