@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(60)
 N = 16
 KINDS: list[dict[str, Any]] = [
     {"action": "keys", "observation": "flat"},
-    {"action": "keys", "observation": "board", "hold": False, "previews": 2},
+    {"action": "keys", "observation": "flat", "hold": False, "previews": 2},
     {"action": "reachable", "observation": "flat", "previews": 0},
 ]
 
@@ -88,7 +88,12 @@ def test_a_policy_that_keeps_a_piece_from_locking_loses(
 
 
 def test_only_its_own_kind_of_policy_is_compiled() -> None:
-    for changes in ({"algorithm": "dqn"}, {"observation": "board", "policy": "cnn"}):
+    others: list[dict[str, Any]] = [
+        {"algorithm": "dqn"},
+        {"observation": "board"},
+        {"observation": "board", "policy": "cnn"},
+    ]
+    for changes in others:
         config = TrainingConfig(**{**KINDS[0], "policy": "mlp", **changes})
         small = config.replace(n_envs=2, n_steps=8, batch_size=16)
         model = build_model(small, tetris_env(config, 2, seed=0))

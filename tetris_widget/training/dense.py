@@ -6,7 +6,7 @@ long enough.
 
 Layers are a tuple: the weights (inputs, units) and biases (units,) of both hidden
 layers, and those of the actions, (actions, units) and (actions,); float32. The inputs
-may be the first part of the observation alone.
+are the `flat` observation.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def choose(seen, mask, layers, first, second):  # type: ignore[no-untyped-def]
     """Return the likeliest legal action; the first one wins.
 
     Args:
-        seen: (inputs or more,) uint8.
+        seen: (inputs,) uint8.
         mask: (actions,) bool.
         layers: see the module.
         first, second: (units,) float32, overwritten.

@@ -584,8 +584,10 @@ def pattern_weights(policy: Any) -> np.ndarray[Any, Any] | None:
 def dense_weights(policy: Any) -> tuple[np.ndarray[Any, Any], ...] | None:
     """Return the layers of SB3's own MLP policy as it is by default, else None.
 
-    See `training.dense`.
+    None, too, where it sees pictures. See `training.dense`.
     """
+    if len(policy.observation_space.shape or ()) != 1:
+        return None
     hidden: Any = getattr(getattr(policy, "mlp_extractor", None), "policy_net", ())
     is_flat = isinstance(getattr(policy, "features_extractor", None), FlattenExtractor)
     if not is_flat or [type(one) for one in hidden] != [nn.Linear, nn.Tanh] * 2:
