@@ -98,6 +98,9 @@ class TrainingManager:
         self._context = multiprocessing.get_context("spawn")
         self._on_message = on_message
         self._lock = threading.RLock()
+        # Held from when a message is known until it is told: what another process says
+        # meanwhile is told after it.
+        self._telling = threading.RLock()
         # A process that waits for a run; whether it has said that it is ready.
         self._is_warm = False
         self._is_ready = False
@@ -466,30 +469,35 @@ class TrainingManager:
                 return
             heard = self._heard
         assert heard is not None
-        if self._catch_up(heard, None):
-            return
-        end = self._record_death(process, heard)
-        with self._lock:
-            self._finish(end["state"], end["reason"])
-        # Outside the lock: the receiver may hold one of its own.
-        self._tell_end(end)
+        with self._telling:
+            if self._catch_up(heard, None):
+                return
+            end = self._record_death(process, heard)
+            with self._lock:
+                self._finish(end["state"], end["reason"])
+            # Outside the lock: the receiver may hold one of its own.
+            self._tell_end(end)
 
     def _deliver_all(self, messages: BatchQueue) -> None:
         while True:
-            # A run ends, for those who would start another, before its end is told.
-            heard = self._heard
-            try:
-                message = messages.get_nowait()
-            except queue.Empty:
+            with self._telling:
+                # A run ends, for those who would start another, before that is told.
+                heard = self._heard
+                try:
+                    message = messages.get_nowait()
+                except queue.Empty:
+                    return
+                self._deliver_one(heard, message)
+
+    def _deliver_one(self, heard: _Heard | None, message: Message) -> None:
+        run_id = message.get("run_id")
+        if run_id is None:
+            self._tell(message)
+            return
+        for one in (heard, self._heard):
+            if one is not None and run_id == one.run.run_id:
+                self._deliver(one, message)
                 return
-            run_id = message.get("run_id")
-            if run_id is None:
-                self._tell(message)
-                continue
-            for one in (heard, self._heard):
-                if one is not None and run_id == one.run.run_id:
-                    self._deliver(one, message)
-                    break
 
     def _deliver(self, heard: _Heard, message: Message) -> None:
         """Tell a message, after those that the queue has lost, and none twice."""

@@ -182,7 +182,9 @@ def test_a_reload_while_training_loses_nothing(notebook: Notebook) -> None:
     notebook.expect_status("Paused", 5)
     notebook.page.wait_for_timeout(500)
     length = "print(panel._history.series('train/entropy_loss').shape[1])"
-    assert notebook.points("metric") == int(notebook.execute(length)) > points
+    held = int(notebook.execute(length))
+    assert held > points
+    notebook.wait_for(lambda: notebook.points("metric") == held, 5)
 
     def shown() -> list[object]:
         charts = [notebook.points(name) for name in ("lines", "reward", "metric")]
