@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from unittest import mock
 
+import psutil
+
 from tests.faults.kills import FOREVER
 from tests.faults.matrix import Kernel, Measure, case, check_told, wait_for
 from tests.faults.toy import FAULT, ToyManager
@@ -16,7 +18,6 @@ from tetris_widget.config import TrainingConfig
 from tetris_widget.manager import (
     KILL_SECONDS,
     READ_SECONDS,
-    SAVING_SECONDS,
     STOP_SECONDS,
     TERMINATE_SECONDS,
 )
@@ -97,11 +98,21 @@ def stop_of_a_stopped(times: int, home: Path) -> list[Measure]:
         for _ in range(times):
             kernel.start(config)
             kernel.until_trained()
-            os.kill(kernel.pid, signal.SIGSTOP)
+            stop_by_a_signal(kernel)
             with ended.timed():
                 with bounded.timed():
                     assert not kernel.manager.stop_training(0.5)
-                # Stopped while it saved, it is given longer.
-                assert kernel.manager.stop_training(LADDER_SECONDS + SAVING_SECONDS)
+                assert kernel.manager.stop_training(LADDER_SECONDS)
             assert kernel.status()["rung"] == "SIGKILL"
         return [bounded, ended, kernel.calls]
+
+
+def stop_by_a_signal(kernel: Kernel) -> None:
+    """Stop the process, but not while it saves: then it is given longer to end."""
+    while True:
+        os.kill(kernel.pid, signal.SIGSTOP)
+        wait_for(lambda: psutil.Process(kernel.pid).status() == psutil.STATUS_STOPPED)
+        if kernel.status()["phase"] != "saving":
+            return
+        os.kill(kernel.pid, signal.SIGCONT)
+        time.sleep(0.01)

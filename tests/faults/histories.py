@@ -203,7 +203,7 @@ class History(RuleBasedStateMachine):
         """After the end: complete, in order, and what the disk has."""
         self.kernel.until_told(self.kernel.status()["status"])
         for run in self.runs:
-            self.kernel.until_told_of_end(run)
+            self.kernel.until_told_all(run)
             check_told(self.kernel, run)
 
     def teardown(self) -> None:

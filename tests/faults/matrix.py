@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import functools
+import itertools
 import threading
 import time
 import weakref
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tetris_widget.manager import TrainingManager
-from tetris_widget.run_directory import EPISODE_COLUMNS, TERMINAL, RunDirectory
+from tetris_widget.run_directory import EPISODE_COLUMNS, RunDirectory
 
 Message = dict[str, Any]
 # No call of the kernel's takes longer, whatever the training process does.
@@ -219,12 +220,12 @@ class Kernel:
         """Wait until the listener has heard how the run stands."""
         wait_for(lambda: self.of_type("status")[-1]["state"] == state)
 
-    def until_told_of_end(self, run: RunDirectory) -> None:
-        """Wait until the listener has heard how a run has ended."""
+    def until_told_all(self, run: RunDirectory) -> None:
+        """Wait until the listener has heard the last of a run that has ended."""
 
         def is_told() -> bool:
-            states = (m for m in self.of_type("status") if m["run_id"] == run.run_id)
-            return [m["state"] for m in states][-1] in TERMINAL
+            mine = (m for m in list(self.messages) if m.get("run_id") == run.run_id)
+            return max(m.get("seq", 0) for m in mine) == run.last_seq()
 
         wait_for(is_told)
 
@@ -246,11 +247,13 @@ def check_told(kernel: Kernel, run: RunDirectory | None = None) -> None:
     assert "exit code" not in reason or "a word" not in reason, reason
     told = [m for m in kernel.messages if "seq" in m and m["run_id"] == run.run_id]
     numbers = [m["seq"] for m in told]
-    assert numbers == sorted(set(numbers)), "told twice, or out of order"
+    assert len(numbers) == len(set(numbers)), "told twice"
+    for one, next_one in itertools.pairwise(told):
+        assert one["seq"] < next_one["seq"], f"{next_one} was told after {one}"
     kept = {m["seq"]: m for m in run.since(0)} | _superseded(run)
     assert set(numbers) == set(kept), (
         f"told and not kept: {sorted(set(numbers) - set(kept))[:5]}; "
-        f"kept and not told: {sorted(set(kept) - set(numbers))[:5]}"
+        f"kept and not told: {[kept[n] for n in sorted(set(kept) - set(numbers))[:5]]}"
     )
     for message in told:
         if message["type"] == "episode":
