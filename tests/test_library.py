@@ -73,6 +73,17 @@ def test_a_saved_model_is_loaded_as_it_was(
     assert library.config("mine") == run.config()
 
 
+def test_a_run_that_begins_with_a_model_names_the_run_that_it_is_from(
+    library: ModelLibrary, run: RunDirectory, tmp_path: Path
+) -> None:
+    file = library.save("mine", run, "best")
+    sent = library.import_model(library.export("mine", tmp_path / "sent.zip"))
+    for model in (file, sent):
+        options = {"initial_model": str(model), "run_dir": str(tmp_path)}
+        started = RunDirectory.create(run.config().replace(**options))
+        assert started.state()["parent"] == run.run_id
+
+
 def test_a_loaded_model_plays(library: ModelLibrary, run: RunDirectory) -> None:
     library.save("mine", run, "best")
     model = library.load("mine")

@@ -76,6 +76,10 @@ def test_it_knows_the_run_that_its_first_model_is_from(
     with zipfile.ZipFile(kept, "w") as archive:
         archive.writestr("metadata.json", json.dumps({"run_id": run.run_id}))
     assert parent(kept) == run.run_id
+    for forged in (3, "x" * 1_000_000):
+        with zipfile.ZipFile(kept, "w") as archive:
+            archive.writestr("metadata.json", json.dumps({"run_id": forged}))
+        assert parent(kept) is None
 
 
 def test_episodes_are_read_back(run: RunDirectory) -> None:

@@ -24,6 +24,7 @@ from tetris_widget.run_directory import (
     METADATA_NAME,
     RunDirectory,
     check_name,
+    origin_of,
     read_metadata,
     sync_file,
     to_json,
@@ -299,6 +300,7 @@ class ModelLibrary:
             **facts,
             "algorithm": config.algorithm,
             "config": config.to_dict(),
+            "run_id": origin_of(source),
             "notes": notes,
         }
         return self._add(name, model_zip(model, metadata))

@@ -59,6 +59,8 @@ MAX_NAME = 50
 PUNCTUATION = " .,+=()-_"
 # A run's models are in its subdirectories, and in theirs.
 MODEL_DEPTH = 3
+# Somebody else may have written it.
+MAX_RUN_ID = 255
 METADATA_NAME = "metadata.json"
 RECORD_NAME = "record.json"
 # What reading a zip that is none, or that was cut or changed, can raise.
@@ -113,8 +115,10 @@ class RunDirectory:
         parent = Path(config.run_dir).expanduser().absolute()
         run = cls(parent / f"{stamp}_{secrets.token_hex(2)}")
         run.path.mkdir(parents=True)
-        facts = {"seed": config.seed, "parent": _origin(config.initial_model)}
-        run._describe(config, format=FORMAT, versions=versions(), **facts)
+        model = config.initial_model
+        origin = None if model is None else origin_of(Path(model))
+        facts = {"seed": config.seed, "versions": versions(), "parent": origin}
+        run._describe(config, format=FORMAT, **facts)
         return run
 
     @classmethod
@@ -768,17 +772,14 @@ def read_metadata(path: Path) -> dict[str, Any] | None:
     return metadata if isinstance(metadata, dict) else None
 
 
-def _origin(model: str | None) -> str | None:
-    """Return the run that a model's file is from, if that is known."""
-    if model is None:
-        return None
-    path = Path(model).absolute()
-    told = (read_metadata(path) or {}).get("run_id")
-    if isinstance(told, str):
+def origin_of(model: Path) -> str | None:
+    """Return the id of the run that a model's file is from, if that is known."""
+    told = (read_metadata(model) or {}).get("run_id")
+    if isinstance(told, str) and len(told) <= MAX_RUN_ID:
         return told
-    above = list(path.parents)[:MODEL_DEPTH]
-    runs = (one for one in above if (one / "config.json").exists())
-    return next((run.name for run in runs), None)
+    above = list(model.absolute().parents)[:MODEL_DEPTH]
+    runs = (run for run in map(RunDirectory, above) if run.state_file.exists())
+    return next((run.run_id for run in runs), None)
 
 
 def to_jsonable(value: Any) -> Any:
