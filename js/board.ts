@@ -130,9 +130,11 @@ export class Board {
     drawGrid(context, rows, columns, colour(this.canvas, "--tw-line"));
     if (!frame) return;
     const colours = PIECE_NAMES.map((name) => colour(this.canvas, `--tw-${name}`));
+    // Of a cell that was there from the start nobody knows the piece.
+    const unknown = colour(this.canvas, "--tw-muted");
     frame.cells.forEach((piece, i) => {
       const [row, column] = [Math.floor(i / columns), i % columns];
-      if (piece) drawCell(context, column, row, CELL, colours[piece] ?? "");
+      if (piece) drawCell(context, column, row, CELL, colours[piece] ?? unknown);
     });
     const own = colours[frame.piece] ?? "";
     const shape = cellsOf(frame.piece, frame.rotation);

@@ -49,6 +49,11 @@ def test_the_default_is_valid_and_goes_through_json() -> None:
             {"observation": "board", "policy": "patterns", "algorithm": "dqn"},
             "policy: 'patterns' does not fit algorithm='dqn'; allowed with it: ppo",
         ),
+        (
+            {"observation": "board", "policy": "cnn", "training_rows": 8},
+            "training_rows: 8 does not fit observation='board'.* allowed with it: 10",
+        ),
+        ({"training_rows": 3}, "training_rows: 3 is refused; allowed: .* 4"),
         ({"reward": {"hole": 1}}, "reward: 'hole' is no term; did you mean 'holes'?"),
         ({"reward": {"lines": float("nan")}}, "reward: lines: nan is refused"),
         ({"reward": {}}, "reward: no term; allowed: one or more of lines, "),

@@ -43,6 +43,7 @@ GAME_FIELDS = (
     "previews",
     "hold",
     "rows",
+    "training_rows",
     "columns",
     "randomizer",
     "max_pieces",
@@ -103,6 +104,14 @@ class TrainingConfig(BaseModel):
     # The world
     rows: int = Field(20, ge=4, le=28, title="Rows")
     columns: int = Field(10, ge=4, le=12, title="Columns")
+    training_rows: int = Field(
+        10,
+        ge=4,
+        le=28,
+        title="Rows in training at most",
+        description="of the games that are learned from: low ones end sooner, and tell "
+        "more; afterstates only, the other observations are as high as the board",
+    )
     randomizer: Randomizer = Field(
         "bag", title="Pieces", description="7-bag, or uniform as in the literature"
     )
@@ -299,6 +308,17 @@ class TrainingConfig(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _rows_in_training_fit(self) -> TrainingConfig:
+        default = type(self).model_fields["training_rows"].default
+        if self.observation != "afterstates" and self.training_rows != default:
+            raise ValueError(
+                f"training_rows: {self.training_rows} does not fit observation="
+                f"{self.observation!r}, which is as high as the board; allowed with "
+                f"it: {default}, which then says nothing"
+            )
+        return self
+
     @property
     def is_benchmark(self) -> bool:
         """Whether it is our own game under benchmark rules."""
@@ -389,6 +409,12 @@ class TrainingConfig(BaseModel):
     def replace(self, **changes: Any) -> TrainingConfig:
         """Return a validated copy with some fields changed."""
         return TrainingConfig(**{**self.to_dict(), **changes})
+
+    def in_training(self) -> TrainingConfig:
+        """Return the same with the rows of the games that are learned from."""
+        can_be = self.is_benchmark and self.observation == "afterstates"
+        is_lower = can_be and self.training_rows < self.rows
+        return self.replace(rows=self.training_rows) if is_lower else self
 
     def for_resuming(self, changes: Mapping[str, Any]) -> TrainingConfig:
         """Return a validated copy with changes that a run can be resumed with.

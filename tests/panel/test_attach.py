@@ -231,7 +231,7 @@ def test_a_run_with_another_games_config_loses_nothing(
     wait_for(lambda: first.status == "Finished")
     run = first._need_run()
     files = {path: path.read_bytes() for path in run.path.rglob("*.zip")}
-    other = {**run.config().to_dict(), "rows": 12}
+    other = {**run.config().to_dict(), "columns": 8}
     run.config_file.write_text(json.dumps(other))
     second = panels.enter_context(TrainingPanel.attach(run.path))
     assert second._status()["episodes"] == first._status()["episodes"]

@@ -10,7 +10,13 @@ import pytest
 
 from tetris_widget.config import TrainingConfig
 from tetris_widget.training import contest as module
-from tetris_widget.training.contest import Arm, Contest, ContestThread, Verdict
+from tetris_widget.training.contest import (
+    Arm,
+    Contest,
+    ContestThread,
+    Standing,
+    Verdict,
+)
 from tetris_widget.training.environments import tetris_env
 from tetris_widget.training.evaluation import Evaluation, Player, summarise
 from tetris_widget.training.policies import build_model
@@ -168,7 +174,30 @@ def test_there_is_a_best_one_before_a_line_is_cleared() -> None:
 
 
 def test_who_is_not_better_than_the_best_before_does_not_win() -> None:
-    contest = Contest(CONFIG, mean_lines=1_000.0, games=100)
+    contest = Contest(CONFIG, Standing(rows=10, lines=100_000, ended=100))
+    contest.offer(player(*GOOD), "good")
+    assert play_until_quiet(contest) == []
+
+
+def test_policies_are_compared_in_low_games_and_confirmed_in_whole_ones() -> None:
+    low = CONFIG.replace(training_rows=6)
+    contest = Contest(low)
+    contest.offer(player(*GOOD), "good")
+    (verdict,) = play_until_quiet(contest)
+    assert verdict.evaluation == play_again(player(*GOOD), CONFIG, verdict)
+    standing = verdict.standing
+    assert standing.rows == 6
+    assert standing.ended >= 100
+    assert standing.lines / standing.ended < 0.75 * verdict.evaluation.mean_lines
+    # Who comes after it, in another process, is compared with that.
+    again = Contest(low, standing, verdict.evaluation.lower)
+    again.offer(player(*GOOD), "good")
+    again.offer(player(*FAIR), "fair")
+    assert play_until_quiet(again) == []
+
+
+def test_who_is_worse_in_whole_games_does_not_win() -> None:
+    contest = Contest(CONFIG.replace(training_rows=6), None, least_lines=1_000.0)
     contest.offer(player(*GOOD), "good")
     assert play_until_quiet(contest) == []
 

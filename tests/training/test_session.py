@@ -22,6 +22,7 @@ from tetris_widget.training.evaluation import Player, summarise
 from tetris_widget.training.table import Table
 
 pytestmark = pytest.mark.timeout(60)
+SHORT = {**SMALL, "total_timesteps": 3_000}
 
 
 @pytest.fixture
@@ -101,11 +102,40 @@ def test_a_candidate_may_be_the_average_of_the_latest_policies(run: Run) -> None
 
 def test_it_never_falls_under_the_best_that_is_there(run: Run) -> None:
     path = run.run.best_evaluated_model_file
-    save_model(run.session._model, path, {"mean_lines": 1e9})
+    standing = {"rows": run.session._config.rows, "lines": 10**9, "ended": 100}
+    save_model(run.session._model, path, {"lower": 1e7, "standing": standing})
     before = path.read_bytes()
     resumed_run = Run(run.session._config, run.run)
     resumed_run.train(stop_at=500)
     assert path.read_bytes() == before
+
+
+def test_a_run_that_ends_lets_its_last_policies_play(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Before the end only the policy that has learned nothing has its turn.
+    monkeypatch.setattr(session, "OFFER_SPACING_SECONDS", 1e9)
+    run = new_run(TrainingConfig(**SHORT, run_dir=str(tmp_path)))
+    assert run.train() == "finished"
+    saved = read_metadata(run.run.best_evaluated_model_file)
+    assert saved is not None
+    assert saved["timesteps"] == run.session.progress["timesteps"]
+
+
+def test_games_to_learn_from_are_lower_than_those_that_are_evaluated(
+    tmp_path: Path,
+) -> None:
+    config = TrainingConfig(**{**SHORT, "training_rows": 6}, run_dir=str(tmp_path))
+    run = new_run(config)
+    env: Any = run.session._env
+    assert (env.games.rows, config.rows) == (6, 8)
+    run.train()
+    (note,) = [m for m in run.messages.of_type("info") if m["kind"] == "note"]
+    assert "learns from games of 6 rows" in note["text"]
+    saved = read_metadata(run.run.best_evaluated_model_file)
+    assert saved is not None
+    again = replay(run, run.run.best_evaluated_model_file, saved)
+    assert again.mean_lines == saved["mean_lines"]
 
 
 def test_a_run_ends_when_it_has_reached_its_goal(tmp_path: Path) -> None:
@@ -154,7 +184,7 @@ def test_a_contest_on_a_core_of_its_own_ends_with_the_run(
 ) -> None:
     monkeypatch.setattr(session, "has_second_core", lambda: True)
     before = threading.active_count()
-    run.train()
+    run.train(stop_at=1_500)
     assert run.session._contest.has_own_core
     assert threading.active_count() == before
 

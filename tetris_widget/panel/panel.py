@@ -167,7 +167,7 @@ class TrainingPanel:
         kind = entry["type"]
         if entry.get("timesteps") is not None:
             self._figures["timesteps"] = entry["timesteps"]
-            self._figures["elapsed"] = entry["elapsed"]
+            self._figures["elapsed"] = entry.get("elapsed")
         if kind == "info":
             # Whoever asked for the model of a moment was answered then.
             if entry["kind"] != "model":
@@ -581,14 +581,14 @@ class TrainingPanel:
             self._update_snapshot()
 
     def _note_end(self, message: Message) -> None:
-        state, reason = message["state"], message["reason"]
+        state, reason = message["state"], message.get("reason")
         level = {"failed": "error", "finished": "good"}.get(state, "info")
         text = f"{state}: {reason}" if reason else state
         self._history.note(level, text, self._elapsed())
 
     def _note_error(self, message: Message) -> None:
         self._history.note(
-            "error", message["text"], message["elapsed"], message["traceback"]
+            "error", message["text"], message.get("elapsed"), message.get("traceback")
         )
 
     def _on_resume(self, message: Message) -> None:
@@ -610,12 +610,12 @@ class TrainingPanel:
         if kind == "best_eval":
             self._best_eval = _interval(message)
         if "mark" in message:
-            self._marks.append((message["timesteps"], message["mark"]))
+            self._marks.append((message.get("timesteps") or 0, message["mark"]))
         levels = {"best": "good", "best_eval": "good", "warning": "warning"}
         level = levels.get(kind, "info")
         # In its beginning a run has several bests a second.
         topic = kind if level == "good" else None
-        self._history.note(level, message["text"], message["elapsed"], topic=topic)
+        self._history.note(level, message["text"], message.get("elapsed"), topic=topic)
 
     # From the browser (on any thread)
 

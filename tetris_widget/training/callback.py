@@ -274,11 +274,8 @@ class WebMetricsCallback(BaseCallback):
     # Control
 
     def _control_point(self) -> bool:
-        """Stop? Commands. Pause. Stop? Return whether to go on."""
-        if not self.is_stop_asked():
-            self._process_commands()
-            self._wait_while_paused()
-        if self.is_stop_asked():
+        """Attend to what is asked, and to the background; return whether to go on."""
+        if not self.attend():
             self.has_stopped = True
             return False
         now = time.perf_counter()
@@ -288,6 +285,13 @@ class WebMetricsCallback(BaseCallback):
             for work in self.background:
                 work()
         return self.goal is None
+
+    def attend(self) -> bool:
+        """Stop? Commands. Pause. Stop? Return whether to go on."""
+        if not self.is_stop_asked():
+            self._process_commands()
+            self._wait_while_paused()
+        return not self.is_stop_asked()
 
     def _beat(self, phase: str | None = None) -> None:
         if self.pulse is not None:

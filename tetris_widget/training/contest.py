@@ -2,15 +2,18 @@
 
 Owns the games by which policies are compared, who leads, and that a leader is confirmed
 in fresh games before it is called the best. Policies are arms of a bandit: those that
-may still turn out the best play on, those that cannot are dropped. Deliberately doesn't
-know how policies come about or where the best one is kept, and draws from no generator
-that the training uses.
+may still turn out the best play on, those that cannot are dropped. They are compared in
+games as low as those of training, of which many end where hardly one of the full height
+does; what confirms a leader is the run's own game. Deliberately doesn't know how
+policies come about or where the best one is kept, and draws from no generator that the
+training uses.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -51,6 +54,8 @@ ENOUGH_GAMES = 2_500
 # The thread rests when the training has not called for so long: it is paused.
 PATIENCE_SECONDS = 0.5
 REST_SECONDS = 0.01
+# So that a second core that something else needs as well is not fought for.
+LEAST_PRIORITY = 19
 
 
 class Arm:
@@ -90,7 +95,7 @@ class Arm:
         self._pieces += ended.pieces
 
     def add(self, table: Table) -> None:
-        """Count other games of the same policy as one's own."""
+        """Count other games of the same kind and policy as one's own."""
         self.ended += int(table.over.sum())
         self._lines += int(table.games.lines.sum())
         self._pieces += int(table.games.pieces.sum())
@@ -140,6 +145,21 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """What the games by which policies are compared have shown of one.
+
+    Attributes:
+        rows: of those games.
+        lines: cleared in all of them.
+        ended: how many have ended.
+    """
+
+    rows: int
+    lines: int
+    ended: int
+
+
+@dataclass(frozen=True)
 class Verdict:
     """A policy that has become the best.
 
@@ -147,11 +167,13 @@ class Verdict:
         candidate: what it was offered with.
         evaluation: the fresh games that confirmed it, and no others.
         seed: of the first of them.
+        standing: how it stands in the games by which policies are compared.
     """
 
     candidate: Any
     evaluation: Evaluation
     seed: int
+    standing: Standing
 
 
 class Contest:
@@ -159,20 +181,26 @@ class Contest:
 
     Args:
         config: whose game is played.
-        mean_lines: of the best one until now, which is not here to play; None: there
-            is none, and the first policy becomes it, whatever it does.
-        games: by which that is known.
+        standing: of the best one until now, which is not here to play; None: there is
+            none, and the first policy becomes it, whatever it does.
+        least_lines: lower end of the interval of what the best one until now has shown
+            in the run's own game.
     """
 
     def __init__(
-        self, config: TrainingConfig, mean_lines: float | None = None, games: int = 1
+        self,
+        config: TrainingConfig,
+        standing: Standing | None = None,
+        least_lines: float = 0.0,
     ) -> None:
         self._config = config
+        self._arena = config.in_training()
         self._seed = (config.seed or 0) + SEED_OFFSET
         # What the best one is believed to do at least; of its arm, if it has one.
         self._bar = None
-        if mean_lines is not None:
-            self._bar = _bound(mean_lines * max(games, 1), games, -CAUTION)
+        if standing is not None and standing.rows == self._arena.rows:
+            self._bar = _bound(standing.lines, standing.ended, -CAUTION)
+        self._least_lines = least_lines
         self._champion: Arm | None = None
         self._candidates: dict[Arm, Any] = {}
         self._waiting: tuple[Player, Any] | None = None
@@ -261,7 +289,7 @@ class Contest:
         if waiting is None:
             return None
         player, candidate = waiting
-        arm = Arm(player, self._config, self._take_seed(GAMES))
+        arm = Arm(player, self._arena, self._take_seed(GAMES))
         self._candidates[arm] = candidate
         return arm
 
@@ -270,14 +298,20 @@ class Contest:
         return max(hopeful, key=lambda arm: arm.bound(CAUTION), default=None)
 
     def _end_trial(self, trial: Trial) -> None:
-        arm, table = trial.arm, trial.table
+        arm, result = trial.arm, summarise(trial.table)
         self._trial = None
-        arm.add(table)
-        if self._is_best(arm):
+        if self._arena is self._config:
+            arm.add(trial.table)
+        is_worse = not result.capped and result.upper < self._least_lines
+        if self._is_best(arm) and not is_worse:
             self._champion = arm
-            found = Verdict(self._candidates[arm], summarise(table), trial.seed)
+            self._least_lines = result.lower
+            standing = Standing(self._arena.rows, arm.lines, arm.ended)
+            candidate = self._candidates[arm]
             with self._lock:
-                self._verdict = found
+                self._verdict = Verdict(candidate, result, trial.seed, standing)
+        elif is_worse:
+            del self._candidates[arm]
         self._drop()
 
     def _drop(self) -> None:
@@ -329,6 +363,7 @@ class ContestThread:
         self._thread.join()
 
     def _run(self) -> None:
+        _be_modest()
         try:
             while not self._is_closed:
                 is_late = time.perf_counter() - self._called > PATIENCE_SECONDS
@@ -343,6 +378,13 @@ def _bound(lines: float, ended: int, errors: float) -> float:
         return -math.inf
     mean = max(lines, LEAST_LINES) / max(ended, 1)
     return math.log(mean) + errors * relative_error(lines, ended)
+
+
+def _be_modest() -> None:
+    """Let this thread have what the training, and everything else, leaves over."""
+    # Only Linux has a priority per thread.
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LEAST_PRIORITY)
 
 
 def has_second_core() -> bool:

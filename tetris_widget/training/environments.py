@@ -21,7 +21,7 @@ def build_env(config: TrainingConfig) -> VecEnv:
     """
     if config.env_id is not None:
         return foreign.make_env(config)
-    return tetris_env(config, config.n_envs, config.seed)
+    return tetris_env(config.in_training(), config.n_envs, config.seed)
 
 
 def tetris_env(config: TrainingConfig, n: int, seed: int | None) -> TetrisVecEnv:

@@ -44,6 +44,7 @@ from tetris_widget.training.checkpointer import (
 from tetris_widget.training.contest import (
     Contest,
     ContestThread,
+    Standing,
     Verdict,
     has_second_core,
 )
@@ -55,6 +56,9 @@ from tetris_widget.training.policies import build_model
 from tetris_widget.training.record import Recorder
 from tetris_widget.training.writer import Writer
 
+# A policy's parameters, and the timesteps that it had learned from.
+Candidate = tuple[dict[str, Any], int]
+
 # An evaluation runs in slices so short that nobody notices them.
 EVALUATION_SLICE_SECONDS = 0.004
 EVALUATION_SPACING_SECONDS = 0.5
@@ -65,8 +69,8 @@ ADVANCE_SECONDS = 0.03
 AVERAGE_SPACING_SECONDS = 0.05
 OFFER_SPACING_SECONDS = 0.25
 OFFER_BUDGET = 0.01
-# How long a policy that has reached the run's goal may play to become the best.
-SETTLING_SECONDS = 2.0
+# How long the policies that a run ends with may play to become the best, each.
+SETTLING_SECONDS = 4.0
 SAVE_BUDGET = 0.02
 WATCH_COST_WINDOW_SECONDS = 3.0
 # The watched game may take this share of the training's time.
@@ -159,6 +163,13 @@ class TrainingSession:
             )
             self._callback.send("info", kind="note", text=text)
 
+        if (learned := config.in_training()) is not config:
+            text = (
+                f"learns from games of {learned.rows} rows, which end sooner and tell "
+                f"more; evaluates, and is watched, in games of {config.rows}"
+            )
+            self._callback.send("info", kind="note", text=text)
+
     @property
     def progress(self) -> dict[str, Any]:
         """How far it is: `timesteps`, and `elapsed` seconds without pauses."""
@@ -180,13 +191,9 @@ class TrainingSession:
         if self._is_evaluated:
             self._contest.open()
         try:
-            self._model.learn(
-                left,
-                callback=self._callback,
-                reset_num_timesteps=self._resumed is None,
-            )
-        except StopTraining:
-            self._callback.on_training_end()
+            self._learn(left)
+            if self._is_evaluated and not self._callback.has_stopped:
+                self._contest.settle(self._evaluation.reached)
         except BaseException:
             self._checkpointer.save_after_failure()
             raise
@@ -202,6 +209,16 @@ class TrainingSession:
             self._checkpointer.save_end()
         self._save_last_model(outcome)
         return outcome
+
+    def _learn(self, timesteps: int) -> None:
+        try:
+            self._model.learn(
+                timesteps,
+                callback=self._callback,
+                reset_num_timesteps=self._resumed is None,
+            )
+        except StopTraining:
+            self._callback.on_training_end()
 
     def _tell_what_happens_again(self) -> None:
         """Say how far the run is kept, if a stop in mid-rollout has taken some back."""
@@ -365,7 +382,11 @@ class _Watch:
 
 
 class _Evaluation:
-    """Evaluates the current policy over and over, within its share of the time."""
+    """Evaluates the current policy over and over, within its share of the time.
+
+    Attributes:
+        reached: the policy that has reached the run's goal; None: none has.
+    """
 
     def __init__(
         self,
@@ -383,7 +404,8 @@ class _Evaluation:
         self._due = 0.0
         self._timesteps = 0
         self._is_contests_turn = False
-        self._evaluated: dict[str, Any] = {}
+        self._evaluated: Candidate | None = None
+        self.reached: Candidate | None = None
 
     def get_state(self) -> dict[str, Any]:
         """Return what goes on after a resume; an evaluation under way begins anew."""
@@ -419,7 +441,8 @@ class _Evaluation:
             self._evaluator.begin(self._model)
             self._timesteps = self._model.num_timesteps
             if self._config.target_lines is not None:
-                self._evaluated = copy_parameters(self._model.get_parameters())
+                parameters = copy_parameters(self._model.get_parameters())
+                self._evaluated = parameters, self._timesteps
         with self._callback.during("evaluation"):
             return self._evaluator.advance(EVALUATION_SLICE_SECONDS)
 
@@ -429,7 +452,7 @@ class _Evaluation:
         self._callback.send("evaluation", **fields)
         target = self._config.target_lines
         if target is not None and result.mean_lines >= target:
-            self._contest.settle(self._evaluated, self._timesteps)
+            self.reached = self._evaluated
             self._callback.goal = f"reached {target:,.15g} lines per game"
 
 
@@ -453,9 +476,7 @@ class _Contest:
         self._callback = callback
         # Another run, or this one before it resumed, may have left a better one here.
         saved = read_metadata(self._path) or {}
-        self._contest = Contest(
-            config, saved.get("mean_lines"), int(saved.get("finished", 1))
-        )
+        self._contest = Contest(config, _standing(saved), saved.get("lower", 0.0))
         self._average = ParameterAverage()
         self._is_averages_turn = False
         self._thread: ContestThread | None = None
@@ -481,21 +502,32 @@ class _Contest:
         if verdict is not None:
             self._save(verdict)
 
-    def settle(self, parameters: dict[str, Any], timesteps: int) -> None:
-        """End, but give a last policy the time that it takes to become the best."""
+    def settle(self, reached: Candidate | None) -> None:
+        """End, but give the last policies the time that it takes to become the best.
+
+        Args:
+            reached: the one that has reached the run's goal; None: the run has ended
+                without, and it is those of its last moment.
+        """
         self.close()
         self._thread = None
-        until = time.perf_counter() + SETTLING_SECONDS
-        self._contest.begin_last(
-            Player(self._model, parameters), (parameters, timesteps)
-        )
-        while (
-            time.perf_counter() < until
-            and self._contest.is_undecided
-            and not self._callback.is_stop_asked()
-        ):
-            self.work(EVALUATION_SLICE_SECONDS)
-        self.close()
+        for candidate in self._last_ones() if reached is None else [reached]:
+            until = time.perf_counter() + SETTLING_SECONDS
+            self._contest.begin_last(Player(self._model, candidate[0]), candidate)
+            while (
+                time.perf_counter() < until
+                and self._contest.is_undecided
+                and self._callback.attend()
+            ):
+                self.work(EVALUATION_SLICE_SECONDS)
+            self.close()
+
+    def _last_ones(self) -> list[Candidate]:
+        """Return the policy as it is, and the average of the latest."""
+        now, average = (copy_parameters(self._model.get_parameters()) for _ in range(2))
+        self._average.add(self._model.policy, self._model.num_timesteps)
+        average["policy"] = self._average.state()
+        return [(one, self._model.num_timesteps) for one in (now, average)]
 
     def tick(self, elapsed: float) -> None:
         """Enter a new candidate if it is time; save a new best one."""
@@ -536,6 +568,7 @@ class _Contest:
             {
                 **asdict(result),
                 "seed": verdict.seed,
+                "standing": asdict(verdict.standing),
                 "timesteps": timesteps,
                 "elapsed": self._callback.elapsed,
                 "algorithm": type(self._model).__name__,
@@ -559,6 +592,11 @@ class _Contest:
             games=result.games,
             capped=result.capped,
         )
+
+
+def _standing(saved: Mapping[str, Any]) -> Standing | None:
+    """Return how a best model that was saved stood in the contest."""
+    return Standing(**saved["standing"]) if "standing" in saved else None
 
 
 def _tell(result: Evaluation) -> str:
