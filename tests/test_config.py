@@ -50,8 +50,8 @@ def test_the_default_is_valid_and_goes_through_json() -> None:
             "policy: 'patterns' does not fit algorithm='dqn'; allowed with it: ppo",
         ),
         (
-            {"observation": "board", "policy": "cnn", "training_rows": 8},
-            "training_rows: 8 does not fit observation='board'.* allowed with it: 10",
+            {"observation": "board", "policy": "cnn", "training_rows": 9},
+            "training_rows: 9 does not fit observation='board'.* allowed with it: 8",
         ),
         ({"training_rows": 3}, "training_rows: 3 is refused; allowed: .* 4"),
         ({"reward": {"hole": 1}}, "reward: 'hole' is no term; did you mean 'holes'?"),

@@ -105,7 +105,7 @@ class TrainingConfig(BaseModel):
     rows: int = Field(20, ge=4, le=28, title="Rows")
     columns: int = Field(10, ge=4, le=12, title="Columns")
     training_rows: int = Field(
-        10,
+        8,
         ge=4,
         le=28,
         title="Rows in training at most",
@@ -189,7 +189,7 @@ class TrainingConfig(BaseModel):
     n_epochs: int = Field(2, ge=1, le=100, title="Epochs per rollout")
     learning_rate: float = Field(0.05, gt=0, le=1, title="Learning rate")
     learning_rate_halving: int | None = Field(
-        100_000,
+        400_000,
         ge=1,
         le=100_000_000_000,
         title="Timesteps that halve the learning rate",
@@ -494,7 +494,11 @@ PRESETS: dict[str, Preset] = {
     ),
     "board": Preset(
         "no features: the cells of the board after each placement, window by window",
-        {"observation": "board", "policy": "patterns"},
+        {
+            "observation": "board",
+            "policy": "patterns",
+            "learning_rate_halving": 100_000,
+        },
     ),
     "classic": Preset(
         "deep Q-learning on features, as tutorials teach it",

@@ -19,7 +19,9 @@ import pytest
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from tetris_widget.training.best import save_model
+from tests.training.test_checkpoint import assert_equal_parameters
+from tetris_widget.run_directory import read_metadata
+from tetris_widget.training.best import copy_parameters, save_model
 from tetris_widget.training.callback import StopTraining, WebMetricsCallback
 
 pytestmark = pytest.mark.timeout(60)
@@ -437,6 +439,33 @@ def test_a_disk_that_refuses_is_not_asked_at_every_game(
     for _ in range(1_000):
         callback._on_episode_end(1.0, 40)
     assert asked == [40]
+
+
+def test_a_best_model_soon_after_another_waits_and_gives_way_to_a_better_one(
+    callback: WebMetricsCallback, tmp_path: Path
+) -> None:
+    jobs: list[Any] = []
+    callback.store = jobs.append
+    model = make_model(make_venv(1))
+    model.learn(16, callback=callback)
+    jobs.clear()
+    callback._best_file_due = 0.0
+    callback._on_episode_end(1.0, 40)
+    callback._best_file_due = float("inf")
+    for lines in (41, 43, 42):
+        callback._on_episode_end(1.0, lines)
+    parameters = copy_parameters(model.get_parameters())
+    for parameter in model.policy.parameters():
+        parameter.data.add_(1.0)
+    assert len(jobs) == 1
+    callback._best_file_due = 0.0
+    callback._control_point()
+    for job in jobs:
+        job()
+    assert len(jobs) == 2
+    path = tmp_path / "best" / "model.zip"
+    assert (read_metadata(path) or {})["best_lines"] == 43
+    assert_equal_parameters(PPO.load(path).get_parameters(), parameters)
 
 
 def test_episode_lists_are_bounded(callback: WebMetricsCallback) -> None:

@@ -11,8 +11,7 @@ import torch
 
 from tetris_widget.config import PRESETS, TrainingConfig
 from tetris_widget.envs import TetrisVecEnv
-from tetris_widget.training.best import save_model
-from tetris_widget.training.checkpoint import copy_parameters
+from tetris_widget.training.best import copy_parameters, save_model
 from tetris_widget.training.display import DisplayGame
 from tetris_widget.training.environments import build_env, tetris_env
 from tetris_widget.training.evaluation import Evaluation, Evaluator

@@ -15,8 +15,7 @@ from tests.training.test_checkpoint import assert_equal_parameters
 from tetris_widget.config import TrainingConfig
 from tetris_widget.run_directory import read_metadata
 from tetris_widget.training import session
-from tetris_widget.training.best import save_model
-from tetris_widget.training.checkpoint import copy_parameters
+from tetris_widget.training.best import copy_parameters, save_model
 from tetris_widget.training.contest import CONFIRMING_GAMES
 from tetris_widget.training.evaluation import Player, summarise
 from tetris_widget.training.table import Table

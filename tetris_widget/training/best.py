@@ -84,8 +84,10 @@ def model_zip(
 ) -> bytes:
     """Return the file of a model as it is now; see `save_model`."""
     buffer = io.BytesIO()
+    # Parameters may be older than the model.
+    then = {"num_timesteps": metadata.get("timesteps", model.num_timesteps)}
     with zipfile.ZipFile(buffer, "w") as archive:
-        write_sb3(archive, model, parameters or model.get_parameters(), {})
+        write_sb3(archive, model, parameters or model.get_parameters(), then)
         archive.writestr(METADATA_NAME, to_json(metadata, indent=2))
     return buffer.getvalue()
 
@@ -123,6 +125,17 @@ def take_parameters(model: BaseAlgorithm, path: Path) -> None:
         *DAMAGED_ZIP,
     ) as error:
         raise ValueError(f"{path} is damaged, or no model: {error}") from error
+
+
+def copy_parameters(parameters: Any) -> Any:
+    """Return what `get_parameters` gives, with every tensor copied."""
+    if isinstance(parameters, torch.Tensor):
+        return parameters.detach().clone()
+    if isinstance(parameters, Mapping):
+        return {key: copy_parameters(value) for key, value in parameters.items()}
+    if isinstance(parameters, (list, tuple)):
+        return type(parameters)(copy_parameters(value) for value in parameters)
+    return parameters
 
 
 def write_sb3(

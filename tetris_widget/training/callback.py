@@ -13,6 +13,7 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from tetris_widget.run_directory import (
     to_jsonable,
     write_atomically,
 )
-from tetris_widget.training.best import model_zip, write_model
+from tetris_widget.training.best import copy_parameters, model_zip, write_model
 
 if TYPE_CHECKING:  # it loads numba, which other envs have no use for
     from tetris_widget.training.record import Recorder
@@ -45,10 +46,23 @@ MAX_EPISODES_KEPT = 20_000
 # Timesteps per second are measured over the last four to five of these.
 FPS_SLICE_SECONDS = 0.5
 FPS_SLICES = 5
+# Of the training's time, at most, for making the files of best models that a thread
+# writes: in its beginning a run has several bests a second, and the last one counts.
+BEST_SHARE = 0.01
 # Between two attempts to save a best model, where the disk has refused one.
 RETRY_SECONDS = 2.0
 # Of a command's values, as they are reported: a message must stay small.
 MAX_VALUES = 500
+
+
+@dataclass(frozen=True)
+class _Best:
+    """A best model that is to be written: its files, and what is told of it."""
+
+    parameters: Mapping[str, Any]
+    metadata: Message
+    record: Message | None
+    told: Message
 
 
 class StopTraining(BaseException):
@@ -93,7 +107,9 @@ class WebMetricsCallback(BaseCallback):
         on_pause: called at the beginning of each pause.
         recorder: keeps the running games, for the best one to be played again.
         pulse: is told now and then that the run is alive, and its phase.
-        store: has files written; at once, or on a thread (`writer.Writer.put`).
+        store: has files written; at once, or on a thread (`writer.Writer.put`), and
+            then a best model that follows another within some tenths of a second waits
+            (`store_best`), and gives way to a better one.
     """
 
     def __init__(
@@ -154,6 +170,8 @@ class WebMetricsCallback(BaseCallback):
         self._resumed: Message | None = None
         self._best_lines_saved: int | None = None
         self._best_due = 0.0
+        self._best_waiting: _Best | None = None
+        self._best_file_due = 0.0
         self._has_failed_to_save = False
 
     @property
@@ -263,6 +281,7 @@ class WebMetricsCallback(BaseCallback):
         self._hooks.clear()
         if self._metrics in self.model.logger.output_formats:
             self.model.logger.output_formats.remove(self._metrics)
+        self.store_best()
         self._send_metrics()
 
     def _on_optimizer_step(self, *_: Any) -> None:
@@ -282,6 +301,8 @@ class WebMetricsCallback(BaseCallback):
         if now >= self._next_background:
             self._next_background = now + BACKGROUND_SECONDS
             self._beat()
+            if self._best_waiting is not None and now >= self._best_file_due:
+                self.store_best()
             for work in self.background:
                 work()
         return self.goal is None
@@ -309,6 +330,7 @@ class WebMetricsCallback(BaseCallback):
         since = time.perf_counter()
         self._send_metrics()
         self._send_status("paused")
+        self.store_best()
         for work in self.on_pause:
             work()
         with self.during("paused"):
@@ -457,13 +479,28 @@ class WebMetricsCallback(BaseCallback):
                 "saved_at": time.time(),
             }
         )
-        # Made at once: it is this very policy. Only the disk may be waited for.
-        data = model_zip(self.model, metadata)
-        record = None if self.recorder is None else self.recorder.game(env)
-        self._best_lines_saved = lines
         now = {"timesteps": self.num_timesteps, "elapsed": self.elapsed}
-        told = {**now, "episode": self.episode_count, "text": self._best_text(lines)}
-        self.store(lambda: self._write_best_model(data, metadata, record, told))
+        self._best_lines_saved = lines
+        # Copied at once: it is this very policy.
+        self._best_waiting = _Best(
+            copy_parameters(self.model.get_parameters()),
+            metadata,
+            None if self.recorder is None else self.recorder.game(env),
+            {**now, "episode": self.episode_count, "text": self._best_text(lines)},
+        )
+        if self.store is _at_once or time.perf_counter() >= self._best_file_due:
+            self.store_best()
+
+    def store_best(self) -> None:
+        """Have a best model written that waits for its turn, if there is one."""
+        best, self._best_waiting = self._best_waiting, None
+        if best is None:
+            return
+        before = time.perf_counter()
+        data = model_zip(self.model, best.metadata, best.parameters)
+        self._best_file_due = before + (time.perf_counter() - before) / BEST_SHARE
+        write = self._write_best_model
+        self.store(lambda: write(data, best.metadata, best.record, best.told))
 
     def _write_best_model(
         self, data: bytes, metadata: Message, record: Message | None, told: Message

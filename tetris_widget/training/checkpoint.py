@@ -27,7 +27,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from tetris_widget.game.state import Field, State, check, split
 from tetris_widget.run_directory import DAMAGED_ZIP, atomic_file, versions
-from tetris_widget.training.best import read_parameters, write_sb3
+from tetris_widget.training.best import copy_parameters, read_parameters, write_sb3
 
 FORMAT = 1
 VALUES_NAME = "checkpoint.json"
@@ -224,17 +224,6 @@ def reports_of(snapshot: Snapshot) -> Values:
     arrays = {name: snapshot.arrays[name] for name in ("returns", "lengths")}
     recording = _with_prefix(snapshot.arrays, "recording/")
     return {**snapshot.values["reports"], **arrays, "recording": recording}
-
-
-def copy_parameters(parameters: Any) -> Any:
-    """Return what `get_parameters` gives, with every tensor copied."""
-    if isinstance(parameters, torch.Tensor):
-        return parameters.detach().clone()
-    if isinstance(parameters, Mapping):
-        return {key: copy_parameters(value) for key, value in parameters.items()}
-    if isinstance(parameters, (list, tuple)):
-        return type(parameters)(copy_parameters(value) for value in parameters)
-    return parameters
 
 
 def write_checkpoint(path: Path, model: BaseAlgorithm, snapshot: Snapshot) -> None:

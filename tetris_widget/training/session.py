@@ -24,7 +24,7 @@ from tetris_widget.config import (
 from tetris_widget.envs import TetrisVecEnv
 from tetris_widget.ipc import Pulse
 from tetris_widget.run_directory import RunDirectory, read_metadata, to_jsonable
-from tetris_widget.training.best import save_model, take_parameters
+from tetris_widget.training.best import copy_parameters, save_model, take_parameters
 from tetris_widget.training.callback import (
     MAX_EPISODES_KEPT,
     StopTraining,
@@ -32,7 +32,6 @@ from tetris_widget.training.callback import (
 )
 from tetris_widget.training.checkpoint import (
     Snapshot,
-    copy_parameters,
     reports_of,
     restore,
 )
@@ -199,6 +198,7 @@ class TrainingSession:
             raise
         finally:
             self._contest.close()
+            self._callback.store_best()
             self._writer.flush()
         # `learn` returns alike for the end and for a stop.
         outcome = "stopped" if self._callback.has_stopped else "finished"
