@@ -40,6 +40,8 @@ export interface Status {
   run_dir: string | null;
   rows: number;
   columns: number;
+  /** Of the games that are learned from. */
+  training_rows: number;
   /** Whether the run has ended and can go on from a checkpoint. */
   can_resume: boolean;
   /** For how many timesteps a finished run goes on. */

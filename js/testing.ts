@@ -26,6 +26,7 @@ export const STATUS: Status = {
   run_dir: "runs/one",
   rows: 20,
   columns: 10,
+  training_rows: 20,
   can_resume: false,
   more_timesteps: 1000,
   marks: [],

@@ -100,6 +100,11 @@ describe("a view", () => {
     );
     expect(captions[0]).toContain("evaluation 277 (95 %: 177 to 460), 20 games");
     expect(captions[1]).toContain("each of 1,204 games");
+    expect(captions[0]).toContain("training, mean of 100");
+    await show({ status: { ...STATUS, training_rows: 8 } });
+    expect(root.querySelector(".tw-about")?.textContent).toContain(
+      "training on 8 rows, mean of 100",
+    );
   });
 
   it("has a name of its own for every box", async () => {

@@ -296,14 +296,16 @@ export class PanelView {
   private drawAbouts(status: Status): void {
     const games = status.episodes ? `each of ${whole(status.episodes)} games` : "";
     const metrics = this.select.options.length;
+    const { training_rows: low, rows } = status;
+    const training = `training${low < rows ? ` on ${low} rows` : ""}, mean of 100`;
     const keys: Record<string, Key[]> = {
       lines: [
         ["band", `${this.latestEvaluation()}, ${status.evaluation_games} games`],
-        ["mean", "training, mean of 100"],
+        ["mean", training],
         ["cloud", "each game"],
       ],
       reward: [
-        ["line", "training, mean of 100"],
+        ["line", training],
         ["cloud", games || "each game"],
       ],
       metric: [["none", `one of ${metrics} metrics`]],

@@ -20,7 +20,12 @@ from tests.toy import ToyManager
 from tetris_widget import TrainingConfig, TrainingPanel
 from tetris_widget.panel import panel as panel_module
 from tetris_widget.panel.panel import NoModelError
-from tetris_widget.panel.widget import BadMessageError, TrainingWidget, parse
+from tetris_widget.panel.widget import (
+    BadMessageError,
+    TrainingWidget,
+    pack_frames,
+    parse,
+)
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -185,6 +190,15 @@ def test_an_answer_has_the_newest_board_and_leaves_it_to_be_pushed(
     assert (push["sync"], push["frames"]["count"]) == (False, 2)
     receive(panel, {"type": "sync", "since": 0})
     assert sent[-1]["frames"]["moves"][0]["piece"] == 2
+
+
+def test_boards_of_low_games_stand_on_the_same_floor() -> None:
+    low = {"cells": bytes([1] * 6), "piece": 1, "row": 0}
+    whole = {"cells": bytes([2] * 12), "piece": 2, "row": 3}
+    buffers: list[bytes] = []
+    packed = pack_frames("step", 4, 3, [low, whole], buffers)
+    assert [move["row"] for move in packed["moves"]] == [2, 3]
+    assert buffers == [bytes([0] * 6 + [1] * 6 + [2] * 12)]
 
 
 def info(timesteps: int, text: str, **fields: Any) -> dict[str, Any]:

@@ -458,7 +458,7 @@ def test_a_best_model_soon_after_another_waits_and_gives_way_to_a_better_one(
     for parameter in model.policy.parameters():
         parameter.data.add_(1.0)
     assert len(jobs) == 1
-    callback._best_file_due = 0.0
+    callback._best_file_due = callback._next_background = 0.0
     callback._control_point()
     for job in jobs:
         job()

@@ -747,6 +747,7 @@ class TrainingPanel:
             "run_dir": self.run_dir,
             "rows": self._had.rows,
             "columns": self._had.columns,
+            "training_rows": self._had.in_training().rows,
             "can_resume": self._can_resume,
             "more_timesteps": self._asked.total_timesteps,
             "marks": [list(mark) for mark in self._marks],
