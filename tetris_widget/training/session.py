@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -447,9 +447,9 @@ class _Evaluation:
             return self._evaluator.advance(EVALUATION_SLICE_SECONDS)
 
     def _report(self, result: Evaluation, elapsed: float) -> None:
-        fields = asdict(result) | {"timesteps": self._timesteps}
-        fields["cost"] = self._spent / max(elapsed, 1.0)
-        self._callback.send("evaluation", **fields)
+        told = asdict(result) | {"timesteps": self._timesteps}
+        told["cost"] = self._spent / max(elapsed, 1.0)
+        self._callback.send("evaluation", **told)
         target = self._config.target_lines
         if target is not None and result.mean_lines >= target:
             self.reached = self._evaluated
@@ -476,7 +476,7 @@ class _Contest:
         self._callback = callback
         # Another run, or this one before it resumed, may have left a better one here.
         saved = read_metadata(self._path) or {}
-        self._contest = Contest(config, _standing(saved), saved.get("lower", 0.0))
+        self._contest = Contest(config, _standing(saved), saved.get("lower") or 0.0)
         self._average = ParameterAverage()
         self._is_averages_turn = False
         self._thread: ContestThread | None = None
@@ -511,6 +511,8 @@ class _Contest:
         """
         self.close()
         self._thread = None
+        text = "the last policies play for the best model"
+        self._callback.send("status", state="running", reason=None, detail=text)
         for candidate in self._last_ones() if reached is None else [reached]:
             until = time.perf_counter() + SETTLING_SECONDS
             self._contest.begin_last(Player(self._model, candidate[0]), candidate)
@@ -595,8 +597,12 @@ class _Contest:
 
 
 def _standing(saved: Mapping[str, Any]) -> Standing | None:
-    """Return how a best model that was saved stood in the contest."""
-    return Standing(**saved["standing"]) if "standing" in saved else None
+    """Return how a best model that was saved stood in the contest, if that is known."""
+    found = saved.get("standing")
+    names = [field.name for field in fields(Standing)]
+    if not isinstance(found, Mapping) or set(found) != set(names):
+        return None
+    return Standing(**{name: int(found[name]) for name in names})
 
 
 def _tell(result: Evaluation) -> str:
