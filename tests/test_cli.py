@@ -65,7 +65,12 @@ def test_bad_input_is_a_sentence_and_code_2(arguments: list[str], message: str) 
 
 def test_ctrl_c_stops_cleanly_and_the_run_can_be_resumed(tmp_path: Path) -> None:
     arguments = ["train", "--set", *SMALL, f"run_dir={tmp_path}"]
-    with subprocess.Popen([*COMMAND, *arguments], start_new_session=True) as process:
+    # A shell that runs the tests in the background lets them ignore Ctrl-C.
+    with subprocess.Popen(
+        [*COMMAND, *arguments],
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob("*/monitor.csv")):
             assert time.monotonic() < deadline

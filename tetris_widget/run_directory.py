@@ -44,13 +44,6 @@ METRIC_COLUMNS = ("timesteps", "elapsed", "fps")
 # Greater ones are no counts: a float holds no whole numbers beyond.
 MAX_COUNT = 2**53
 TERMINAL = ("finished", "stopped", "failed")
-# What an entry of the journal has, whatever else; one that lacks it is damaged.
-ENTRY_FIELDS = {
-    "info": ("kind", "text"),
-    "error": ("text",),
-    "resume": ("timesteps", "elapsed", "checkpoint"),
-    "status": ("state",),
-}
 BLOCK_BYTES = 65_536
 PACKAGES = (
     "tetris-widget",
@@ -380,7 +373,7 @@ class RunDirectory:
         for line in lines:
             try:
                 entry = json.loads(line)
-                if not _is_entry(entry):
+                if not isinstance(entry, dict) or "type" not in entry:
                     raise ValueError("no entry of a journal")
             except ValueError:
                 bad += 1
@@ -756,18 +749,12 @@ def check_name(name: Any) -> str:
     return text
 
 
-def _is_entry(value: Any) -> bool:
-    if not isinstance(value, dict) or not isinstance(value.get("type"), str):
-        return False
-    return all(name in value for name in ENTRY_FIELDS.get(value["type"], ()))
-
-
 def without_superseded(entries: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return a journal's entries without those that a resume took back."""
     kept: list[dict[str, Any]] = []
     for entry in entries:
-        if entry["type"] == "resume":
-            last = entry["timesteps"]
+        last = entry.get("timesteps") if entry["type"] == "resume" else None
+        if last is not None:
             kept = [one for one in kept if (one.get("timesteps") or 0) <= last]
         kept.append(entry)
     return kept

@@ -242,6 +242,20 @@ def test_a_run_with_another_games_config_loses_nothing(
     assert len(run.episodes()) == first._status()["episodes"]
 
 
+def test_entries_of_the_journal_that_are_not_whole_are_left_out_and_said(
+    panels: ExitStack, config: TrainingConfig
+) -> None:
+    run = RunDirectory.create(config)
+    note = {"type": "info", "kind": "note", "text": "whole", "elapsed": 1.0}
+    torn = [{"type": "info", "elapsed": 2.0}, {"type": "resume"}, {"type": "status"}]
+    lines = [json.dumps(entry) + "\n" for entry in [note, *torn]]
+    run.journal_file.write_text("".join(lines))
+    panel = panels.enter_context(TrainingPanel.attach(run.path))
+    texts = [entry["text"] for entry in panel._history.since(0)[2]]
+    assert "whole" in texts
+    assert "3 entries of the journal are not whole, and left out" in texts
+
+
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"config\.json"):
         TrainingPanel.attach(tmp_path)

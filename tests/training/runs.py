@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import sys
 import threading
@@ -85,6 +86,8 @@ class Run:
             config, run, self.messages, self.commands, self.pause, self.stop, resume
         )
         self.callback = self.session._callback
+        # So that what is told of best games depends on no clock.
+        self.callback.best_share = math.inf
 
     def train(self, stop_at: int | None = None) -> str:
         """Train to the end, or until `stop_at` timesteps."""

@@ -320,7 +320,7 @@ def test_killed_while_writing_there_is_always_a_whole_one(
     ("changes", "message"),
     [
         ({"algorithm": "a2c"}, "algorithm: PPO; allowed: A2C"),
-        ({"rows": 9}, "rows: 8; allowed: 9"),
+        ({"training_rows": 7}, "rows: 8; allowed: 7"),
         ({"columns": 6}, r"last_obs: shape \(4, 21, 14\); allowed"),
         ({"n_envs": 2}, r"last_obs: shape"),
         ({"randomizer": "uniform"}, "randomizer: 0; allowed: 1"),

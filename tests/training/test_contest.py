@@ -23,7 +23,9 @@ from tetris_widget.training.policies import build_model
 from tetris_widget.training.table import Table
 
 pytestmark = pytest.mark.timeout(60)
-CONFIG = TrainingConfig(rows=10, columns=6, n_envs=2, n_steps=8, batch_size=16)
+CONFIG = TrainingConfig(
+    rows=10, training_rows=10, columns=6, n_envs=2, n_steps=8, batch_size=16
+)
 # Weights of `holes` and of the sum of heights: worth about 0, 6 and 13 lines a game.
 BAD, FAIR, GOOD = (1.0, 1.0), (-1.0, 0.0), (0.0, -1.0)
 
@@ -134,7 +136,7 @@ def test_games_that_do_not_end_are_told_as_a_bound(
 def test_keys_and_reachable_placements_have_a_contest_too() -> None:
     for action in ("keys", "reachable"):
         kind = {"action": action, "observation": "flat", "policy": "mlp"}
-        config = CONFIG.replace(**kind)
+        config = CONFIG.replace(**kind, training_rows=8)
         one = Player(build_model(config, tetris_env(config, 2, seed=0)))
         contest = Contest(config)
         contest.offer(one, action)

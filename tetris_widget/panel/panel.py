@@ -52,6 +52,13 @@ SNAPSHOT_POINTS = 500
 SNAPSHOT_MESSAGES = 20
 # On the curves; older ones go.
 MAX_MARKS = 100
+# What an entry of the journal has to be shown, by its type.
+ENTRY_FIELDS = {
+    "info": ("kind", "text"),
+    "error": ("text",),
+    "resume": ("timesteps", "elapsed", "checkpoint"),
+    "status": ("state",),
+}
 # A training process whose kernel has ended leaves within five seconds.
 LEAVE_SECONDS = 8.0
 
@@ -154,8 +161,13 @@ class TrainingPanel:
                 time.sleep(PUSH_SECONDS)
         with self._lock:
             self._run = run
-            for entry in without_superseded(run.journal()):
+            entries = without_superseded(run.journal())
+            whole = [entry for entry in entries if _is_whole(entry)]
+            for entry in whole:
                 self._replay(entry)
+            if lost := len(entries) - len(whole):
+                text = f"{lost:,} entries of the journal are not whole, and left out"
+                self._history.note("warning", text)
             self._load(_read_tables(run))
             self._can_resume = bool(run.checkpoints())
             # Not the journal's: a resume takes nothing back from `best_eval/`.
@@ -800,6 +812,11 @@ class TrainingPanel:
 def _in_whole_seconds(silence: Message | None) -> Message | None:
     """Return a silence that changes once a second, not with every look at it."""
     return silence and {**silence, "seconds": int(silence["seconds"])}
+
+
+def _is_whole(entry: Message) -> bool:
+    """Return whether an entry of a journal has what is shown of its kind."""
+    return all(name in entry for name in ENTRY_FIELDS.get(entry["type"], ()))
 
 
 def _interval(facts: Message | None) -> Message | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import queue
 import time
 from collections import deque
@@ -46,9 +47,6 @@ MAX_EPISODES_KEPT = 20_000
 # Timesteps per second are measured over the last four to five of these.
 FPS_SLICE_SECONDS = 0.5
 FPS_SLICES = 5
-# Of the training's time, at most, for making the files of best models that a thread
-# writes: in its beginning a run has several bests a second, and the last one counts.
-BEST_SHARE = 0.01
 # Between two attempts to save a best model, where the disk has refused one.
 RETRY_SECONDS = 2.0
 # Of a command's values, as they are reported: a message must stay small.
@@ -107,9 +105,9 @@ class WebMetricsCallback(BaseCallback):
         on_pause: called at the beginning of each pause.
         recorder: keeps the running games, for the best one to be played again.
         pulse: is told now and then that the run is alive, and its phase.
-        store: has files written; at once, or on a thread (`writer.Writer.put`), and
-            then a best model that follows another within some tenths of a second waits
-            (`store_best`), and gives way to a better one.
+        store: has files written; at once, or on a thread (`writer.Writer.put`).
+        best_share: of the time, at most, for making best models' files: one soon after
+            another waits (`store_best`), and gives way to a better one. ∞: none waits.
     """
 
     def __init__(
@@ -148,6 +146,7 @@ class WebMetricsCallback(BaseCallback):
         self.recorder: Recorder | None = None
         self.pulse: Pulse | None = None
         self.store: Callable[[Callable[[], None]], None] = _at_once
+        self.best_share = math.inf
         self.handlers: dict[str, Callable[[Mapping[str, Any]], None]] = {
             "stop": self._on_stop_command,
             "set_mode": self.set_mode,
@@ -488,7 +487,7 @@ class WebMetricsCallback(BaseCallback):
             None if self.recorder is None else self.recorder.game(env),
             {**now, "episode": self.episode_count, "text": self._best_text(lines)},
         )
-        if self.store is _at_once or time.perf_counter() >= self._best_file_due:
+        if time.perf_counter() >= self._best_file_due:
             self.store_best()
 
     def store_best(self) -> None:
@@ -498,7 +497,7 @@ class WebMetricsCallback(BaseCallback):
             return
         before = time.perf_counter()
         data = model_zip(self.model, best.metadata, best.parameters)
-        self._best_file_due = before + (time.perf_counter() - before) / BEST_SHARE
+        self._best_file_due = before + (time.perf_counter() - before) / self.best_share
         write = self._write_best_model
         self.store(lambda: write(data, best.metadata, best.record, best.told))
 

@@ -71,6 +71,8 @@ OFFER_BUDGET = 0.01
 # How long the policies that a run ends with may play to become the best, each.
 SETTLING_SECONDS = 4.0
 SAVE_BUDGET = 0.02
+# In its beginning a run has several best games a second, and the last one counts.
+BEST_SHARE = 0.01
 WATCH_COST_WINDOW_SECONDS = 3.0
 # The watched game may take this share of the training's time.
 WATCH_BUDGET = 0.03
@@ -122,6 +124,7 @@ class TrainingSession:
         self._callback.pulse = pulse
         self._writer = Writer()
         self._callback.store = self._writer.put
+        self._callback.best_share = BEST_SHARE
         self._callback.on_pause.append(self._writer.flush)
         self._callback.raise_on_stop = True
         self._callback.acts_between_rollouts = has_replay_buffer(self._model)
