@@ -38,11 +38,11 @@ WARM_STARTS = 40
 BARE = """
 import time, sys
 from tetris_widget.config import TrainingConfig
-from tetris_widget.envs import TetrisVecEnv
+from tetris_widget.training.environments import build_env
 from tetris_widget.training.policies import build_model, warm_up
 config = TrainingConfig(total_timesteps=int(sys.argv[1]))
 warm_up(config)
-model = build_model(config, TetrisVecEnv(config.n_envs, seed=0))
+model = build_model(config, build_env(config))
 print("ready", flush=True)
 input()
 cpu = time.process_time()

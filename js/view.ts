@@ -296,8 +296,7 @@ export class PanelView {
   private drawAbouts(status: Status): void {
     const games = status.episodes ? `each of ${whole(status.episodes)} games` : "";
     const metrics = this.select.options.length;
-    const { training_rows: low, rows } = status;
-    const training = `training${low < rows ? ` on ${low} rows` : ""}, mean of 100`;
+    const training = `training${where(status)}, mean of 100`;
     const keys: Record<string, Key[]> = {
       lines: [
         ["band", `${this.latestEvaluation()}, ${status.evaluation_games} games`],
@@ -354,6 +353,7 @@ export class PanelView {
     setText(this.lines, lines);
     setText(this.pieces, pieces);
     setText(this.best, status.best_lines === null ? "–" : whole(status.best_lines));
+    this.best.title = `of training's games${where(status)}`;
     const crowned = status.best_eval;
     setText(this.bestMean, crowned ? amount(crowned.mean) : "–");
     const range = crowned ? `${short(crowned.lo)} to ${short(crowned.hi)}` : "";
@@ -405,6 +405,11 @@ function keyOf(kind: string, text: string): HTMLElement {
   if (kind !== "none") key.append(element("i", `tw-key-${kind}`));
   key.append(text);
   return key;
+}
+
+/** " on 8 rows": the boards that are learned from, if they are low. */
+function where({ training_rows: low, rows }: Status): string {
+  return low < rows ? ` on ${low} rows` : "";
 }
 
 /** "0:11 · 0:13 left", or how long it took. */

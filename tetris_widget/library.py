@@ -295,6 +295,8 @@ class ModelLibrary:
         facts = _facts(source)
         model.num_timesteps = int(facts.get("timesteps", 0))
         if "mean_lines" not in facts:
+            if config.in_training() is not config:
+                facts.pop("best_lines", None)  # of a low game: no other model's is
             facts = {**_evaluate(model, config), **facts}
         metadata = {
             **facts,

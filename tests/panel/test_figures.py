@@ -14,7 +14,9 @@ def test_a_notebook_shows_it_as_a_picture() -> None:
     episodes = pd.DataFrame(
         {"timesteps": [1, 2], "lines": [0, 3], "reward": [1.0, 2.0]}
     )
-    figure = plot_run(episodes, pd.DataFrame())
+    figure = plot_run(episodes, pd.DataFrame(), training_rows=8)
+    _, labels = figure.axes[0].get_legend_handles_labels()
+    assert "training episodes, 8 rows" in labels
     shown, _ = DisplayFormatter().format(figure)
     assert shown["image/png"].startswith(b"\x89PNG")
     assert isinstance(pickle.loads(pickle.dumps(figure)), RunFigure)

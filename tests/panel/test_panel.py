@@ -20,12 +20,7 @@ from tests.toy import ToyManager
 from tetris_widget import TrainingConfig, TrainingPanel
 from tetris_widget.panel import panel as panel_module
 from tetris_widget.panel.panel import NoModelError
-from tetris_widget.panel.widget import (
-    BadMessageError,
-    TrainingWidget,
-    pack_frames,
-    parse,
-)
+from tetris_widget.panel.widget import BadMessageError, TrainingWidget, parse
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -195,10 +190,9 @@ def test_an_answer_has_the_newest_board_and_leaves_it_to_be_pushed(
 def test_boards_of_low_games_stand_on_the_same_floor() -> None:
     low = {"cells": bytes([1] * 6), "piece": 1, "row": 0}
     whole = {"cells": bytes([2] * 12), "piece": 2, "row": 3}
-    buffers: list[bytes] = []
-    packed = pack_frames("step", 4, 3, [low, whole], buffers)
-    assert [move["row"] for move in packed["moves"]] == [2, 3]
-    assert buffers == [bytes([0] * 6 + [1] * 6 + [2] * 12)]
+    shown = {"cells": bytes([0] * 6 + [1] * 6), "piece": 1, "row": 2}
+    assert panel_module._on_the_floor(low, 4, 3) == shown
+    assert panel_module._on_the_floor(whole, 4, 3) == whole
 
 
 def info(timesteps: int, text: str, **fields: Any) -> dict[str, Any]:

@@ -198,6 +198,35 @@ def test_policies_are_compared_in_low_games_and_confirmed_in_whole_ones() -> Non
     assert play_until_quiet(again) == []
 
 
+def test_a_last_policy_plays_until_it_wins_or_cannot() -> None:
+    contest = Contest(CONFIG)
+    contest.offer(player(*FAIR), "fair")
+    play_until_quiet(contest)
+    for weights, winner in ((BAD, None), (GOOD, "last"), (FAIR, None)):
+        contest.begin_last(player(*weights), "last")
+        assert contest.is_undecided
+        while contest.is_undecided:
+            contest.work(0.002)  # shorter than a turn
+        verdict = contest.take_verdict()
+        assert (verdict and verdict.candidate) == winner
+
+
+def test_who_is_being_confirmed_can_be_so_to_the_end() -> None:
+    contest = Contest(CONFIG)
+    contest.offer(player(*GOOD), "good")
+    while contest._trial is None:
+        contest.work(0.01)
+    contest.abandon()
+    contest.work(0.01)
+    assert contest.take_verdict() is None
+    contest.go_on()
+    while contest.is_undecided:
+        contest.work(0.002)
+    verdict = contest.take_verdict()
+    assert verdict is not None
+    assert verdict.candidate == "good"
+
+
 def test_who_is_worse_in_whole_games_does_not_win() -> None:
     contest = Contest(CONFIG.replace(training_rows=6), None, least_lines=1_000.0)
     contest.offer(player(*GOOD), "good")

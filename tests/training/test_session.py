@@ -121,6 +121,50 @@ def test_a_run_that_ends_lets_its_last_policies_play(
     assert saved["timesteps"] == run.session.progress["timesteps"]
 
 
+def test_a_run_is_saved_before_its_last_policies_play(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(TrainingConfig(**SHORT, run_dir=str(tmp_path)))
+
+    def fail(_: Any) -> None:
+        raise RuntimeError("no more")
+
+    monkeypatch.setattr(run.session._contest, "settle", fail)
+    with pytest.raises(RuntimeError, match="no more"):
+        run.train()
+    reached = run.session.progress["timesteps"]
+    assert (read_metadata(run.run.last_model_file) or {})["timesteps"] == reached
+    again = resumed(run.run.path)
+    assert again.session.progress["timesteps"] == reached
+
+
+def test_a_pause_takes_nothing_from_the_last_policies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "SETTLING_SECONDS", 0.2)
+    run = new_run(TrainingConfig(**SHORT, run_dir=str(tmp_path)))
+    contest = run.session._contest
+    played: list[float] = []
+    before = contest.work
+
+    def work(seconds: float) -> None:
+        if not played:
+            run.pause.clear()
+            threading.Timer(1.0, run.pause.set).start()
+        played.append(seconds)
+        before(seconds)
+
+    monkeypatch.setattr(contest, "work", work)
+    monkeypatch.setattr(session, "has_second_core", lambda: True)
+    monkeypatch.setattr(
+        type(contest._contest), "is_undecided", property(lambda _: len(played) < 4)
+    )
+    assert run.train() == "finished"
+    states = [m["state"] for m in run.messages.of_type("status")]
+    assert states[-2:] == ["paused", "running"]
+    assert len(played) >= 4
+
+
 def test_games_to_learn_from_are_lower_than_those_that_are_evaluated(
     tmp_path: Path,
 ) -> None:

@@ -30,19 +30,20 @@ def plot_run(
     episodes: pd.DataFrame,
     evaluations: pd.DataFrame,
     marks: Iterable[tuple[int, str]] = (),
-    title: str | None = None,
+    training_rows: int | None = None,
 ) -> Figure:
     """Return a figure: lines per game and reward per game, over timesteps.
 
     Evaluation: mean with its 95 % interval. Training: every episode, and the running
-    mean of 100. Dashed: `marks`, timesteps and what changed there. No pyplot state is
-    touched.
+    mean of 100, on boards of `training_rows` (None: as high as the evaluation's).
+    Dashed: `marks`, timesteps and what changed there. No pyplot state is touched.
     """
     figure = RunFigure(figsize=(6.4, 4.8), layout="constrained")
     lines, reward = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    _draw_episodes(lines, episodes, "lines")
+    where = "" if training_rows is None else f", {training_rows} rows"
+    _draw_episodes(lines, episodes, "lines", where)
     _draw_evaluations(lines, evaluations)
-    _draw_episodes(reward, episodes, "reward")
+    _draw_episodes(reward, episodes, "reward", where)
     lines.set_yscale("symlog", linthresh=1)
     lines.set_ylim(bottom=0)
     lines.set_ylabel("Lines per game")
@@ -51,19 +52,18 @@ def plot_run(
     _mark((lines, reward), marks)
     if lines.get_legend_handles_labels()[0]:
         lines.legend(frameon=False, fontsize="small", loc="upper left")
-    if title:
-        lines.set_title(title)
     for axes in (lines, reward):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
     return figure
 
 
-def _draw_episodes(axes: Any, episodes: pd.DataFrame, column: str) -> None:
+def _draw_episodes(axes: Any, episodes: pd.DataFrame, column: str, where: str) -> None:
     if episodes.empty or episodes[column].isna().all():
         return
     x, y = episodes["timesteps"], episodes[column]
-    axes.plot(x, y, ".", ms=2, color="0.7", label="training episodes", rasterized=True)
+    label = f"training episodes{where}"
+    axes.plot(x, y, ".", ms=2, color="0.7", label=label, rasterized=True)
     mean = y.rolling(RUNNING_MEAN_EPISODES, min_periods=1).mean()
     axes.plot(x, mean, color="0.35", lw=1, label="running mean of 100")
 

@@ -231,8 +231,16 @@ class TrainingPanel:
             f"{status['episodes']:,} episodes",
         ]
         if status["best_lines"] is not None:
-            parts.append(f"best {status['best_lines']:,} lines")
+            low = self._low_rows
+            where = "" if low is None else f" (on {low} rows)"
+            parts.append(f"best {status['best_lines']:,} lines{where}")
         return ", ".join(parts)
+
+    @property
+    def _low_rows(self) -> int | None:
+        """The rows of the games that are learned from, where they are fewer."""
+        learned = self._had.in_training()
+        return None if learned is self._had else learned.rows
 
     # Steering: what the buttons do
 
@@ -493,7 +501,7 @@ class TrainingPanel:
 
         with self._lock:
             marks = list(self._marks)
-        return plot_run(self.episodes, self.evaluations, marks)
+        return plot_run(self.episodes, self.evaluations, marks, self._low_rows)
 
     def best_model(self) -> BaseAlgorithm:
         """Load the model that played the best game of the run so far.
@@ -574,7 +582,9 @@ class TrainingPanel:
 
     def _add_frames(self, message: Message) -> None:
         if message["view"] == self._view:
-            self._frames.extend(message["frames"])
+            rows, columns = self._had.rows, self._had.columns
+            frames = message["frames"]
+            self._frames.extend(_on_the_floor(one, rows, columns) for one in frames)
 
     def _on_status(self, message: Message) -> None:
         state = message["state"]
@@ -812,6 +822,15 @@ class TrainingPanel:
 def _in_whole_seconds(silence: Message | None) -> Message | None:
     """Return a silence that changes once a second, not with every look at it."""
     return silence and {**silence, "seconds": int(silence["seconds"])}
+
+
+def _on_the_floor(frame: Message, rows: int, columns: int) -> Message:
+    """Return a frame of a board that is as high as asked; training's may be lower."""
+    above = rows - len(frame["cells"]) // columns
+    if above <= 0:
+        return frame
+    cells = bytes(above * columns) + frame["cells"]
+    return {**frame, "cells": cells, "row": frame["row"] + above}
 
 
 def _is_whole(entry: Message) -> bool:

@@ -242,19 +242,9 @@ def _parse_part(job: Message, buffers: list[Any]) -> Message:
 def pack_frames(
     view: str, rows: int, columns: int, frames: list[Message], buffers: list[bytes]
 ) -> Message:
-    """Append the boards of `frames` to `buffers`, and return what describes them.
-
-    Boards that are lower, as those of training may be, stand on the same floor.
-    """
-    moves, cells = [], []
-    for frame in frames:
-        move = {k: v for k, v in frame.items() if k != "cells"}
-        above = rows - len(frame["cells"]) // columns
-        if above > 0:
-            move["row"] += above
-        moves.append(move)
-        cells.append(bytes(above * columns) + frame["cells"])
-    buffers.append(b"".join(cells))
+    """Append the boards of `frames` to `buffers`, and return what describes them."""
+    moves = [{k: v for k, v in f.items() if k != "cells"} for f in frames]
+    buffers.append(b"".join(frame["cells"] for frame in frames))
     return {
         "view": view,
         "rows": rows,

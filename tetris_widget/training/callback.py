@@ -454,8 +454,8 @@ class WebMetricsCallback(BaseCallback):
 
     def _is_owed(self, lines: int) -> bool:
         """Return whether a disk that refused a better game may take this one."""
-        saved = self._best_lines_saved
-        is_due = time.perf_counter() >= self._best_due
+        saved, waiting = self._best_lines_saved, self._best_waiting
+        is_due = waiting is None and time.perf_counter() >= self._best_due
         return saved is not None and lines > saved and is_due
 
     @property

@@ -11,6 +11,7 @@ training uses.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
@@ -182,9 +183,9 @@ class Contest:
     Args:
         config: whose game is played.
         standing: of the best one until now, which is not here to play; None: there is
-            none, and the first policy becomes it, whatever it does.
+            none, and the first policy becomes it if it has `least_lines`.
         least_lines: lower end of the interval of what the best one until now has shown
-            in the run's own game.
+            in the run's own game; who is worse there does not become the best.
     """
 
     def __init__(
@@ -206,6 +207,7 @@ class Contest:
         self._waiting: tuple[Player, Any] | None = None
         self._verdict: Verdict | None = None
         self._trial: Trial | None = None
+        self._last: Arm | None = None
         self._is_abandoned = False
         # Seconds spent on policies at their first turn, and on those that stayed.
         self._spent_on_new = self._spent_on_old = 0.0
@@ -227,17 +229,19 @@ class Contest:
             verdict, self._verdict = self._verdict, None
         return verdict
 
-    def begin_last(self, player: Player, candidate: Any) -> None:
-        """Begin the turn of a last policy; nobody else's thread may be at work."""
+    def go_on(self) -> None:
+        """Go on after `abandon`; nobody else's thread may be at work."""
         self._is_abandoned = False
+
+    def begin_last(self, player: Player, candidate: Any) -> None:
+        """Let a last policy play until it is the best, or cannot become it."""
         self._trial = None
-        self.offer(player, candidate)
-        self._spent_on_new = 0.0
+        self._last = self._enter(player, candidate)
 
     @property
     def is_undecided(self) -> bool:
-        """Whether a policy waits for its first turn, or is being confirmed."""
-        return self._waiting is not None or self._trial is not None
+        """Whether a policy is being confirmed, or a last one may still win."""
+        return self._trial is not None or self._hopeful_last() is not None
 
     def abandon(self) -> None:
         """Let a turn that is under way end at once."""
@@ -252,7 +256,9 @@ class Contest:
                 self._end_trial(trial)
             return True
         is_new = self._spent_on_new <= self._spent_on_old
-        arm = None if is_new else self._next_old()
+        arm = self._hopeful_last()
+        if arm is None and not is_new:
+            arm = self._next_old()
         if arm is None:
             arm = self._next_new()
             is_new = arm is not None
@@ -288,10 +294,17 @@ class Contest:
             waiting, self._waiting = self._waiting, None
         if waiting is None:
             return None
-        player, candidate = waiting
+        return self._enter(*waiting)
+
+    def _enter(self, player: Player, candidate: Any) -> Arm:
         arm = Arm(player, self._arena, self._take_seed(GAMES))
         self._candidates[arm] = candidate
         return arm
+
+    def _hopeful_last(self) -> Arm | None:
+        arm = self._last
+        is_in = arm is not None and arm in self._candidates and arm.ended < ENOUGH_GAMES
+        return arm if is_in and arm is not self._champion else None
 
     def _next_old(self) -> Arm | None:
         hopeful = [arm for arm in self._candidates if arm.ended < ENOUGH_GAMES]
@@ -353,18 +366,20 @@ class ContestThread:
     def call(self) -> None:
         """Say that the training goes on; raise what has gone wrong in the thread."""
         self._called = time.perf_counter()
-        if self._error is not None:
-            raise self._error
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread; raise what has gone wrong in it."""
         self._is_closed = True
         self._contest.abandon()
         self._thread.join()
+        self.call()
 
     def _run(self) -> None:
-        _be_modest()
         try:
+            _be_modest()
             while not self._is_closed:
                 is_late = time.perf_counter() - self._called > PATIENCE_SECONDS
                 if is_late or not self._contest.work(TURN_SECONDS):
@@ -384,7 +399,8 @@ def _be_modest() -> None:
     """Let this thread have what the training, and everything else, leaves over."""
     # Only Linux has a priority per thread.
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LEAST_PRIORITY)
+        with contextlib.suppress(OSError):  # it works all the same
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LEAST_PRIORITY)
 
 
 def has_second_core() -> bool:

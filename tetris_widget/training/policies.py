@@ -547,7 +547,7 @@ def load_model(path: Path, config: TrainingConfig) -> BaseAlgorithm:
         kinds = {"ppo": PPO, "maskable_ppo": MaskablePPO, "dqn": DQN, "a2c": A2C}
         kind: Any = kinds[config.algorithm]
         return kind.load(path, device="cpu")  # type: ignore[no-any-return]
-    env = tetris_env(config, config.n_envs, seed=None)
+    env = tetris_env(config.in_training(), config.n_envs, seed=None)
     with torch.random.fork_rng(devices=[]):
         model = _build(config.replace(seed=None), env)
     model.seed = config.seed

@@ -68,7 +68,8 @@ ADVANCE_SECONDS = 0.03
 AVERAGE_SPACING_SECONDS = 0.05
 OFFER_SPACING_SECONDS = 0.25
 OFFER_BUDGET = 0.01
-# How long the policies that a run ends with may play to become the best, each.
+# How long who is being confirmed at the end of a run, and then each of its last policies,
+# may play to become the best.
 SETTLING_SECONDS = 4.0
 SAVE_BUDGET = 0.02
 # In its beginning a run has several best games a second, and the last one counts.
@@ -150,7 +151,7 @@ class TrainingSession:
             self._callback,
             config.checkpoint_seconds,
             self._get_state,
-            metrics_queue.sync,
+            self._sync,
             self._resumed,
         )
         self._callback.between_rollouts.append(self._checkpointer.begin_rollout)
@@ -194,24 +195,39 @@ class TrainingSession:
             self._contest.open()
         try:
             self._learn(left)
-            if self._is_evaluated and not self._callback.has_stopped:
+            # `learn` returns alike for the end and for a stop.
+            has_stopped = self._callback.has_stopped
+            if has_stopped:
+                self._contest.close()
+            outcome = "stopped" if has_stopped else "finished"
+            self._keep_end(outcome)
+            if self._is_evaluated and not has_stopped:
                 self._contest.settle(self._evaluation.reached)
         except BaseException:
             self._checkpointer.save_after_failure()
             raise
         finally:
-            self._contest.close()
-            self._callback.store_best()
-            self._writer.flush()
-        # `learn` returns alike for the end and for a stop.
-        outcome = "stopped" if self._callback.has_stopped else "finished"
+            try:
+                self._contest.close()
+            finally:
+                self._callback.store_best()
+                self._writer.flush()
+        return outcome
+
+    def _keep_end(self, outcome: str) -> None:
+        """Write the run as it is now that it has learned."""
         if self._callback.has_stopped or self.goal is not None:
             self._checkpointer.save()  # in the middle of a rollout
             self._tell_what_happens_again()
         else:
             self._checkpointer.save_end()
         self._save_last_model(outcome)
-        return outcome
+
+    def _sync(self) -> None:
+        """Put on disk, for good, what a checkpoint counts on."""
+        self._callback.store_best()
+        self._writer.flush()
+        self._metrics_queue.sync()
 
     def _learn(self, timesteps: int) -> None:
         try:
@@ -499,8 +515,14 @@ class _Contest:
 
     def close(self) -> None:
         """End what goes on beside the training; save who has just become the best."""
-        if self._thread is not None:
-            self._thread.close()
+        thread, self._thread = self._thread, None
+        try:
+            if thread is not None:
+                thread.close()
+        finally:
+            self._save_winner()
+
+    def _save_winner(self) -> None:
         verdict = self._contest.take_verdict()
         if verdict is not None:
             self._save(verdict)
@@ -513,19 +535,23 @@ class _Contest:
                 without, and it is those of its last moment.
         """
         self.close()
-        self._thread = None
         text = "the last policies play for the best model"
         self._callback.send("status", state="running", reason=None, detail=text)
+        self._contest.go_on()
+        self._settle_one()  # who was being confirmed
         for candidate in self._last_ones() if reached is None else [reached]:
-            until = time.perf_counter() + SETTLING_SECONDS
             self._contest.begin_last(Player(self._model, candidate[0]), candidate)
-            while (
-                time.perf_counter() < until
-                and self._contest.is_undecided
-                and self._callback.attend()
-            ):
-                self.work(EVALUATION_SLICE_SECONDS)
-            self.close()
+            self._settle_one()
+
+    def _settle_one(self) -> None:
+        until = self._callback.elapsed + SETTLING_SECONDS  # pauses do not count
+        while (
+            self._contest.is_undecided
+            and self._callback.attend()
+            and self._callback.elapsed < until
+        ):
+            self.work(EVALUATION_SLICE_SECONDS)
+        self._save_winner()
 
     def _last_ones(self) -> list[Candidate]:
         """Return the policy as it is, and the average of the latest."""
