@@ -68,8 +68,8 @@ ADVANCE_SECONDS = 0.03
 AVERAGE_SPACING_SECONDS = 0.05
 OFFER_SPACING_SECONDS = 0.25
 OFFER_BUDGET = 0.01
-# How long who is being confirmed at the end of a run, and then each of its last policies,
-# may play to become the best.
+# How long who is being confirmed at the end of a run, and then each of its last
+# policies, may play to become the best.
 SETTLING_SECONDS = 4.0
 SAVE_BUDGET = 0.02
 # In its beginning a run has several best games a second, and the last one counts.
