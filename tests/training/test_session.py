@@ -16,7 +16,7 @@ from tetris_widget.config import TrainingConfig
 from tetris_widget.run_directory import read_metadata
 from tetris_widget.training import session
 from tetris_widget.training.best import copy_parameters, save_model
-from tetris_widget.training.contest import CONFIRMING_GAMES
+from tetris_widget.training.contest import CONFIRMING_GAMES, ContestThread
 from tetris_widget.training.evaluation import Player, summarise
 from tetris_widget.training.table import Table
 
@@ -226,9 +226,16 @@ def test_a_contest_on_a_core_of_its_own_ends_with_the_run(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session, "has_second_core", lambda: True)
+    begun: list[Any] = []
+
+    def begin(contest: Any) -> Any:
+        begun.append(ContestThread(contest))
+        return begun[-1]
+
+    monkeypatch.setattr(session, "ContestThread", begin)
     before = threading.active_count()
-    run.train(stop_at=1_500)
-    assert run.session._contest.has_own_core
+    run.train()
+    assert len(begun) == 1
     assert threading.active_count() == before
 
 
