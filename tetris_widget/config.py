@@ -475,7 +475,8 @@ class Preset:
     """A kind of learner by name.
 
     Attributes:
-        description: what it is, what its curve looks like, and how long that takes.
+        description: what it is, and how many lines per game it has reached after how
+            many seconds of learning on 10 × 20 (uniform pieces; `keys`: bags).
         fields: of TrainingConfig, where they are not the default.
     """
 
@@ -485,15 +486,20 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "instant": Preset(
-        "a weighted sum of thirteen features of the board after each placement, by PPO",
+        "a weighted sum of thirteen features of the board after each placement, by "
+        "PPO; 1,700 lines after 2 s, 190,000 after 10, 3.4 million after a minute "
+        "(medians of five seeds)",
         {},
     ),
     "deep": Preset(
-        "the same features through a hidden layer beside the sum",
+        "the same features through a hidden layer beside the sum; 100,000 lines after "
+        "2 s, after 10 more than could be counted in 12 s of games (one seed)",
         {"policy": "mlp"},
     ),
     "board": Preset(
-        "no features: the cells of the board after each placement, window by window",
+        "no features: the cells of the board after each placement, window by window; "
+        "950 lines after 2 s, 14,000 after 10, then up and down between 9,000 and "
+        "84,000 for two minutes (one seed)",
         {
             "observation": "board",
             "policy": "patterns",
@@ -501,7 +507,8 @@ PRESETS: dict[str, Preset] = {
         },
     ),
     "classic": Preset(
-        "deep Q-learning on features, as tutorials teach it",
+        "deep Q-learning on features, as tutorials teach it; 65 lines after 2 s, 3,600 "
+        "after 30, 260,000 after two minutes (one seed)",
         {
             "algorithm": "dqn",
             "policy": "mlp",
@@ -514,7 +521,8 @@ PRESETS: dict[str, Preset] = {
         },
     ),
     "keys": Preset(
-        "a network that sees the board and presses keys, under guideline rules",
+        "a network that sees the board and presses keys, under guideline rules; 2 "
+        "lines after two minutes (one seed)",
         {
             "action": "keys",
             "observation": "flat",
