@@ -133,7 +133,10 @@ class ToySession:
     def _hang(self) -> None:
         if os.environ[FAULT] == "deaf":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        ctypes.PyDLL(None).sleep(1_000)
+        # A lock that is taken twice: unlike a sleep, no signal wakes it.
+        library, mutex = ctypes.PyDLL(None), ctypes.create_string_buffer(64)
+        for _ in range(2):
+            library.pthread_mutex_lock(mutex)
 
     def _wait_while_paused(self) -> None:
         if self._pause.is_set():
