@@ -100,6 +100,13 @@ describe("a view", () => {
     );
     expect(captions[0]).toContain("evaluation 277 (95 %: 177 to 460), 20 games");
     expect(captions[1]).toContain("each of 1,204 games");
+    tail!.columns = [at(2), at(400), at(1600), at(1600)];
+    await show({ tails: [tail] });
+    expect(root.querySelector(".tw-about")?.textContent).toContain(
+      "evaluation at least 400 (no game ended), 20 games",
+    );
+    await show({ status: { ...STATUS, best_eval: { mean: 1600, lo: 400, hi: 1600 } } });
+    expect(root.textContent).toContain("≥ 400");
     expect(captions[0]).toContain("training, mean of 100");
     await show({ status: { ...STATUS, training_rows: 8 } });
     expect(root.querySelector(".tw-about")?.textContent).toContain(

@@ -318,6 +318,7 @@ export class PanelView {
     const held = this.store.series.get("evaluation/lines");
     const [lo, hi, mean] = [held?.lo.at(-1), held?.hi.at(-1), held?.mean.at(-1)];
     if (lo === undefined || hi === undefined || mean === undefined) return "evaluation";
+    if (isOpen(mean, hi)) return `evaluation at least ${amount(lo)} (no game ended)`;
     return `evaluation ${amount(mean)} (95 %: ${amount(lo)} to ${amount(hi)})`;
   }
 
@@ -355,8 +356,14 @@ export class PanelView {
     setText(this.best, status.best_lines === null ? "–" : whole(status.best_lines));
     this.best.title = `of training's games${where(status)}`;
     const crowned = status.best_eval;
-    setText(this.bestMean, crowned ? amount(crowned.mean) : "–");
-    const range = crowned ? `${short(crowned.lo)} to ${short(crowned.hi)}` : "";
+    let [mean, range] = ["–", ""];
+    if (crowned && isOpen(crowned.mean, crowned.hi)) {
+      [mean, range] = [`≥ ${short(crowned.lo)}`, "no game ended"];
+    } else if (crowned) {
+      mean = amount(crowned.mean);
+      range = `${short(crowned.lo)} to ${short(crowned.hi)}`;
+    }
+    setText(this.bestMean, mean);
     setText(this.bestNote, crowned ? "confirmed" : "none yet");
     setText(this.bestRange, range);
   }
@@ -405,6 +412,11 @@ function keyOf(kind: string, text: string): HTMLElement {
   if (kind !== "none") key.append(element("i", `tw-key-${kind}`));
   key.append(text);
   return key;
+}
+
+/** Whether no game has ended, so that only the interval's lower end is known. */
+function isOpen(mean: number, hi: number): boolean {
+  return mean > 0 && hi <= mean;
 }
 
 /** " on 8 rows": the boards that are learned from, if they are low. */

@@ -164,6 +164,8 @@ class _Progress:
             self._bar.update(self._task, completed=message["timesteps"], fps=fps)
         elif kind == "evaluation":
             lines = f"{message['mean_lines']:,.0f} lines per game"
+            if message["capped"]:
+                lines = f"at least {message['lower']:,.0f} lines per game"
             self._bar.update(self._task, lines=lines)
         elif kind == "error" or (kind == "info" and message["kind"] == "warning"):
             self._bar.console.print(message["text"])
