@@ -410,11 +410,16 @@ class TrainingConfig(BaseModel):
         """Return a validated copy with some fields changed."""
         return TrainingConfig(**{**self.to_dict(), **changes})
 
+    @property
+    def learned_rows(self) -> int:
+        """Rows of the games that are learned from: not more than `rows`."""
+        can_be_low = self.is_benchmark and self.observation == "afterstates"
+        return min(self.rows, self.training_rows) if can_be_low else self.rows
+
     def in_training(self) -> TrainingConfig:
         """Return the same with the rows of the games that are learned from."""
-        can_be = self.is_benchmark and self.observation == "afterstates"
-        is_lower = can_be and self.training_rows < self.rows
-        return self.replace(rows=self.training_rows) if is_lower else self
+        rows = self.learned_rows
+        return self if rows == self.rows else self.replace(rows=rows)
 
     def for_resuming(self, changes: Mapping[str, Any]) -> TrainingConfig:
         """Return a validated copy with changes that a run can be resumed with.

@@ -295,7 +295,7 @@ class ModelLibrary:
         facts = _facts(source)
         model.num_timesteps = int(facts.get("timesteps", 0))
         if "mean_lines" not in facts:
-            if config.in_training() is not config:
+            if config.learned_rows < config.rows:
                 facts.pop("best_lines", None)  # of a low game: no other model's is
             facts = {**_evaluate(model, config), **facts}
         metadata = {

@@ -239,8 +239,8 @@ class TrainingPanel:
     @property
     def _low_rows(self) -> int | None:
         """The rows of the games that are learned from, where they are fewer."""
-        learned = self._had.in_training()
-        return None if learned is self._had else learned.rows
+        rows = self._had.learned_rows
+        return rows if rows < self._had.rows else None
 
     # Steering: what the buttons do
 
@@ -769,7 +769,7 @@ class TrainingPanel:
             "run_dir": self.run_dir,
             "rows": self._had.rows,
             "columns": self._had.columns,
-            "training_rows": self._had.in_training().rows,
+            "training_rows": self._had.learned_rows,
             "can_resume": self._can_resume,
             "more_timesteps": self._asked.total_timesteps,
             "marks": [list(mark) for mark in self._marks],

@@ -165,11 +165,10 @@ class TrainingSession:
                 f"{config.env_id}: no board is shown and no game evaluated, as of ours"
             )
             self._callback.send("info", kind="note", text=text)
-
-        if (learned := config.in_training()) is not config:
+        if config.learned_rows < config.rows:
             text = (
-                f"learns from games of {learned.rows} rows, which end sooner and tell "
-                f"more; evaluates, and is watched, in games of {config.rows}"
+                f"learns from games of {config.learned_rows} rows, which end sooner "
+                f"and tell more; evaluates, and is watched, in games of {config.rows}"
             )
             self._callback.send("info", kind="note", text=text)
 
@@ -555,10 +554,14 @@ class _Contest:
 
     def _last_ones(self) -> list[Candidate]:
         """Return the policy as it is, and the average of the latest."""
-        now, average = (copy_parameters(self._model.get_parameters()) for _ in range(2))
         self._average.add(self._model.policy, self._model.num_timesteps)
-        average["policy"] = self._average.state()
-        return [(one, self._model.num_timesteps) for one in (now, average)]
+        return [self._candidate(is_average) for is_average in (False, True)]
+
+    def _candidate(self, is_average: bool) -> Candidate:
+        parameters = copy_parameters(self._model.get_parameters())
+        if is_average:
+            parameters["policy"] = self._average.state()
+        return parameters, self._model.num_timesteps
 
     def tick(self, elapsed: float) -> None:
         """Enter a new candidate if it is time; save a new best one."""
@@ -585,12 +588,9 @@ class _Contest:
             self._contest.work(seconds)
 
     def _offer(self) -> None:
-        parameters = copy_parameters(self._model.get_parameters())
-        if self._is_averages_turn:
-            parameters["policy"] = self._average.state()
+        candidate = self._candidate(self._is_averages_turn)
         self._is_averages_turn = not self._is_averages_turn
-        candidate = parameters, self._model.num_timesteps
-        self._contest.offer(Player(self._model, parameters), candidate)
+        self._contest.offer(Player(self._model, candidate[0]), candidate)
 
     def _save(self, verdict: Verdict) -> None:
         parameters, timesteps = verdict.candidate
