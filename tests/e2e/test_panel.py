@@ -212,7 +212,8 @@ WATCH_PLACES = """() => {
     }
     requestAnimationFrame(look);
   };
-  look();
+  // Not at once: what is there before the panel's first frame is never painted.
+  requestAnimationFrame(look);
 }"""
 
 
