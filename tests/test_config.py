@@ -79,7 +79,7 @@ def test_the_default_is_valid_and_goes_through_json() -> None:
         ({"target_lines": 0}, "target_lines: 0 is refused; allowed: .* above 0"),
         ({"target_lines": 5, "evaluation": False}, "only noticed by evaluations"),
         (
-            {"target_lines": 20_000},
+            {"target_lines": 20_000, "evaluation_max_pieces": 2_000},
             "target_lines: 20,000 is more than .* allowed: up to 16,000",
         ),
     ],

@@ -218,7 +218,11 @@ class TrainingConfig(BaseModel):
     evaluation: bool = Field(True, title="Evaluate")
     evaluation_games: int = Field(20, ge=1, le=10_000, title="Games per evaluation")
     evaluation_max_pieces: int = Field(
-        2_000, ge=1, le=1_000_000_000, title="Pieces per evaluation game at most"
+        1_000_000,
+        ge=1,
+        le=1_000_000_000,
+        title="Pieces per evaluation game at most",
+        description="fewer at first: evaluations get longer as the games do",
     )
     evaluation_budget: float = Field(
         0.05, gt=0, le=0.5, title="Share of the time for evaluation"
@@ -356,7 +360,7 @@ class TrainingConfig(BaseModel):
                 f"target_lines: {self.target_lines:g} is only noticed by evaluations; "
                 "allowed: None with evaluation=False"
             )
-        most = self.evaluation_games * self.evaluation_max_pieces * 4 / self.columns
+        most = self.most_evaluated_lines(self.evaluation_max_pieces)
         if self.target_lines is not None and self.target_lines > most:
             raise ValueError(
                 f"target_lines: {self.target_lines:,.15g} is more than "
@@ -415,6 +419,10 @@ class TrainingConfig(BaseModel):
         """Rows of the games that are learned from: not more than `rows`."""
         can_be_low = self.is_benchmark and self.observation == "afterstates"
         return min(self.rows, self.training_rows) if can_be_low else self.rows
+
+    def most_evaluated_lines(self, max_pieces: int) -> float:
+        """Return the greatest mean that an evaluation's games of so many can show."""
+        return self.evaluation_games * max_pieces * 4 / self.columns
 
     def in_training(self) -> TrainingConfig:
         """Return the same with the rows of the games that are learned from."""

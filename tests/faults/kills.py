@@ -50,9 +50,19 @@ def sigkill(times: int, home: Path) -> list[Measure]:
                 time.sleep(random.uniform(0, 0.3))
             kill(kernel, failed)
             check_told(kernel)
-            best = read_metadata(kernel.run.best_model_file)
-            assert best is not None, "the best model is damaged"
+            check_best(kernel)
         return [failed, kernel.calls]
+
+
+def check_best(kernel: Kernel) -> None:
+    """The best model is whole, and as good as was told; none was told where none is."""
+    infos = (m for m in kernel.of_type("info") if m["run_id"] == kernel.run.run_id)
+    told = [m["best_lines"] for m in infos if m["kind"] == "best"]
+    path = kernel.run.best_model_file
+    best = read_metadata(path)
+    assert best is not None or not path.exists(), "the best model is damaged"
+    assert best is not None or not told, "the best model is missing"
+    assert best is None or best["best_lines"] >= max(told, default=0), "it was better"
 
 
 @case("SIGKILL of a toy trainer at random points, then resume", 60, 6)

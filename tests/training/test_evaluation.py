@@ -9,12 +9,23 @@ import numpy as np
 import pytest
 
 from tetris_widget.config import TrainingConfig
+from tetris_widget.game.features import FEATURE_SCALE, FEATURES
+from tetris_widget.training import evaluation
 from tetris_widget.training.environments import tetris_env
 from tetris_widget.training.evaluation import Evaluator, exponential_interval
 from tetris_widget.training.policies import build_model
 
 pytestmark = pytest.mark.timeout(60)
 
+# Weights of E-Tetris (El-Ashi 2011): games of ten thousands of lines.
+EL_TETRIS = {
+    "landing_height": -4.50,
+    "eroded_cells": 3.42,
+    "row_transitions": -3.22,
+    "column_transitions": -9.35,
+    "holes": -7.90,
+    "cumulative_wells": -3.39,
+}
 KINDS: list[dict[str, Any]] = [
     {},
     {"action": "keys", "observation": "flat", "policy": "mlp"},
@@ -95,6 +106,47 @@ def test_a_slice_takes_about_as_long_as_it_may() -> None:
         evaluator.advance(0.004)
         seconds.append(time.perf_counter() - before)
     assert np.median(seconds) < 0.03
+
+
+def begun(good: bool, **options: Any) -> Evaluator:
+    """Return an evaluator at work; the games of a good policy hardly end."""
+    config, model = make(evaluation_games=4, **options)
+    scorer = model.policy.net.scorer.layers.weight.data
+    scorer.zero_()
+    for name, weight in EL_TETRIS.items() if good else ():
+        i = FEATURES.index(name)
+        scorer[0, i] = weight / float(FEATURE_SCALE[i])
+    evaluator = Evaluator(config)
+    evaluator.begin(model)
+    return evaluator
+
+
+@pytest.mark.parametrize(
+    ("good", "options", "longer"),
+    [
+        pytest.param(True, {}, 4_000, id="cut"),
+        pytest.param(True, {"evaluation_max_pieces": 3_000}, 3_000, id="the limit"),
+        pytest.param(False, {}, 2_000, id="they end by themselves"),
+    ],
+)
+def test_games_last_longer_after_most_have_been_cut(
+    good: bool, options: dict[str, Any], longer: int
+) -> None:
+    evaluator = begun(good, **options)
+    assert evaluator.max_pieces == 2_000
+    result = run(evaluator)
+    assert (result.pieces == 4 * 2_000) == result.capped == good
+    assert evaluator.max_pieces == longer
+
+
+@pytest.mark.parametrize(("target", "longer"), [(None, 2_000), (3_201, 4_000)])
+def test_evaluations_get_no_longer_than_the_time_allows_but_show_the_goal(
+    target: float | None, longer: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "LONG_SECONDS", 0.0)
+    evaluator = begun(good=True, target_lines=target)
+    assert run(evaluator).capped
+    assert evaluator.max_pieces == longer
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:

@@ -30,6 +30,11 @@ from tetris_widget.training.table import Table
 
 # Evaluation games never share a seed with training's (seed + env).
 SEED_OFFSET = 1_000_000_007
+# At most so many pieces a game has in a run's first evaluations. The better the policy,
+# the longer it must be watched, and the fewer evaluations its share of the time allows:
+# they grow until one takes so many seconds of it, or can show the run's goal.
+FIRST_PIECES = 2_000
+LONG_SECONDS = 0.5
 # Greedy decisions per second that a call to the kernel counts on; slow machines
 # overrun their slice by little.
 DECISIONS_PER_SECOND = 100_000
@@ -114,10 +119,12 @@ class Player:
 
 
 class Evaluator:
-    """Plays `evaluation_games` games of at most `evaluation_max_pieces` pieces each.
+    """Plays `evaluation_games` games of at most `max_pieces` pieces each.
 
     Attributes:
         seed: of the next evaluation's first game; all games have different ones.
+        max_pieces: twice as many whenever most games have been cut, and never more than
+            `evaluation_max_pieces`.
         is_busy: whether an evaluation has begun and isn't over.
     """
 
@@ -125,27 +132,46 @@ class Evaluator:
         self._config = config
         self._table = Table(config, config.evaluation_games, 0)
         self._player: Player | None = None
+        self._seconds = 0.0
         self.seed = (config.seed or 0) + SEED_OFFSET
+        self.max_pieces = min(FIRST_PIECES, config.evaluation_max_pieces)
         self.is_busy = False
 
     def begin(self, model: BaseAlgorithm) -> None:
         """Freeze the model's policy as it is now, and begin new games."""
         self._player = Player(model)
         self._table.begin(self.seed)
+        self._seconds = 0.0
         self.seed += self._config.evaluation_games
         self.is_busy = True
 
     def advance(self, seconds: float) -> Evaluation | None:
         """Go on for about `seconds`; return the result when all games are over."""
         assert self._player is not None
-        until = time.perf_counter() + seconds
+        before, spent = time.perf_counter(), 0.0
         decisions = int(seconds * DECISIONS_PER_SECOND)
-        limit = self._config.evaluation_max_pieces
-        while self._player.move(self._table, decisions, limit):
-            if time.perf_counter() >= until:
-                return None
+        while is_under_way := self._player.move(
+            self._table, decisions, self.max_pieces
+        ):
+            spent = time.perf_counter() - before
+            if spent >= seconds:
+                break
+        self._seconds += spent
+        if is_under_way:
+            return None
         self.is_busy = False
-        return summarise(self._table)
+        result = summarise(self._table)
+        self._grow(result)
+        return result
+
+    def _grow(self, result: Evaluation) -> None:
+        """Let the next games last longer, if these were too short to tell."""
+        limit = self._config.evaluation_max_pieces
+        is_short = 2 * self._seconds <= LONG_SECONDS
+        target, most = self._config.target_lines, self._config.most_evaluated_lines
+        is_blind = target is not None and most(self.max_pieces) < target
+        if (is_short or is_blind) and 2 * result.finished < result.games:
+            self.max_pieces = min(2 * self.max_pieces, limit)
 
 
 def summarise(table: Table) -> Evaluation:

@@ -427,11 +427,17 @@ class _Evaluation:
 
     def get_state(self) -> dict[str, Any]:
         """Return what goes on after a resume; an evaluation under way begins anew."""
-        return {"seed": self._evaluator.seed, "spent": self._spent}
+        return {
+            "seed": self._evaluator.seed,
+            "max_pieces": self._evaluator.max_pieces,
+            "spent": self._spent,
+        }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on where `get_state` was called."""
         self._evaluator.seed = state["seed"]
+        limit = self._config.evaluation_max_pieces
+        self._evaluator.max_pieces = min(state["max_pieces"], limit)
         self._spent = state["spent"]
 
     def tick(self) -> None:
