@@ -130,8 +130,9 @@ def begun(good: bool, **options: Any) -> Evaluator:
     ],
 )
 def test_games_last_longer_after_most_have_been_cut(
-    good: bool, options: dict[str, Any], longer: int
+    good: bool, options: dict[str, Any], longer: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(evaluation, "LONG_SECONDS", 60.0)  # whatever compiling takes
     evaluator = begun(good, **options)
     assert evaluator.max_pieces == 2_000
     result = run(evaluator)

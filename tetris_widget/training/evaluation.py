@@ -34,7 +34,7 @@ SEED_OFFSET = 1_000_000_007
 # the longer it must be watched, and the fewer evaluations its share of the time allows:
 # they grow until one takes so many seconds of it, or can show the run's goal.
 FIRST_PIECES = 2_000
-LONG_SECONDS = 0.5
+LONG_SECONDS = 0.25
 # Greedy decisions per second that a call to the kernel counts on; slow machines
 # overrun their slice by little.
 DECISIONS_PER_SECOND = 100_000
