@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 
 from tests.faults.kills import FOREVER
-from tests.faults.matrix import SLOWED, Measure, case, episodes_on_disk, wait_for
+from tests.faults.matrix import Measure, case, episodes_on_disk, wait_for
 from tests.faults.toy import FULL_SPEED, ToyManager
 from tetris_widget.config import TrainingConfig
 from tetris_widget.panel import panel as panel_module
@@ -201,7 +201,7 @@ def tell(panel: TrainingPanel, timesteps: int, type_: str, **fields: Any) -> Non
 
 @case("browser: training's speed with the tab closed, against open", full=20, short=10)
 def speed_of_training(times: int, home: Path) -> list[Measure]:
-    slowed = Measure("slower while closed", SLOWED, "of its speed")
+    slowed = Measure("slower while closed", 0.3, "of its speed")
     grown = Measure("memory +", 20, "MB")
     tabs: list[Tab] = []
     me = psutil.Process()

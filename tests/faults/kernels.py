@@ -16,7 +16,7 @@ from unittest import mock
 import psutil
 from jupyter_client.manager import KernelManager
 
-from tests.faults.matrix import SLOWED, Measure, case, wait_for
+from tests.faults.matrix import Measure, case, wait_for
 from tests.faults.toy import ToyManager
 from tetris_widget.panel import panel as panel_module
 from tetris_widget.panel.panel import TrainingPanel
@@ -238,7 +238,7 @@ class Ear:
 @case("seconds that a cell keeps the kernel busy", full=60, short=3)
 def busy_kernel(times: int, home: Path) -> list[Measure]:
     grown = Measure("memory +", 20, "MB")
-    slowed = Measure("training slower by", SLOWED, "of its speed")
+    slowed = Measure("training slower by", 0.2, "of its speed")
     busy = f"import time; end = time.time() + {times}\nwhile time.time() < end: pass"
     with notebook() as book:
         pid, run = show(book, home)

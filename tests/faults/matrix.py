@@ -25,9 +25,6 @@ from tetris_widget.run_directory import EPISODE_COLUMNS, RunDirectory
 Message = dict[str, Any]
 # No call of the kernel's takes longer, whatever the training process does.
 CALL_SECONDS = 0.1
-# A training that waits for somebody loses all of its speed, or nearly; what two cores
-# lend to others comes and goes, by a third within seconds.
-SLOWED = 0.5
 NAP_SECONDS = 0.002
 # What ends by itself is waited for this long.
 PATIENCE_SECONDS = 60.0
