@@ -42,3 +42,8 @@ function trim(value: number): string {
   if (size < 0.001) return value.toExponential(1).replace(".0e", "e");
   return String(Number(value.toPrecision(3)));
 }
+
+/** Whether no game of an evaluation has ended: only the lower end is known. */
+export function isOpen(mean: number, upper: number): boolean {
+  return mean > 0 && upper <= mean;
+}

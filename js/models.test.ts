@@ -60,6 +60,8 @@ describe("the list", () => {
   it("says what is known of a model, and what is not", () => {
     expect(linesText(entry("a"))).toBe("120 (80 to 200)");
     expect(linesText(entry("a", { mean_lines: null }))).toBe("–");
+    const open = { mean_lines: 900, lower: 300, upper: 900 };
+    expect(linesText(entry("a", open))).toBe("≥ 300");
     expect(dateText(1_700_000_000)).toMatch(/^2023-11-1[45] \d\d:\d\d$/);
   });
 

@@ -4,7 +4,7 @@
 import { Board } from "./board";
 import { button, element, setText } from "./dom";
 import { partsOf } from "./files";
-import { amount, short, whole } from "./format";
+import { amount, isOpen, short, whole } from "./format";
 import type { Demo, Entry, Job, Library, Status } from "./protocol";
 
 const MAX_CHOSEN = 2;
@@ -40,12 +40,12 @@ export function sorted(entries: readonly Entry[], order: Order): Entry[] {
   });
 }
 
-/** "120 (80 to 200)" */
-export function linesText(entry: Entry): string {
-  if (entry.mean_lines === null) return "–";
-  const mean = amount(entry.mean_lines);
-  if (entry.lower === null || entry.upper === null) return mean;
-  return `${mean} (${short(entry.lower)} to ${short(entry.upper)})`;
+/** "120 (80 to 200)", or "≥ 3.4 M" where no game has ended. */
+export function linesText({ mean_lines: mean, lower, upper }: Entry): string {
+  if (mean === null) return "–";
+  if (lower === null || upper === null) return amount(mean);
+  if (isOpen(mean, upper)) return `≥ ${short(lower)}`;
+  return `${amount(mean)} (${short(lower)} to ${short(upper)})`;
 }
 
 /** Seconds since 1970 as "2026-11-23 09:15", where the person is. */

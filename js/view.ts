@@ -13,7 +13,7 @@ import {
   titleOf,
 } from "./curves";
 import { element, Fact, setText } from "./dom";
-import { amount, clock, short, whole } from "./format";
+import { amount, clock, isOpen, short, whole } from "./format";
 import { Log } from "./log";
 import { Models } from "./models";
 import type { Command, Status } from "./protocol";
@@ -412,11 +412,6 @@ function keyOf(kind: string, text: string): HTMLElement {
   if (kind !== "none") key.append(element("i", `tw-key-${kind}`));
   key.append(text);
   return key;
-}
-
-/** Whether no game has ended, so that only the interval's lower end is known. */
-function isOpen(mean: number, hi: number): boolean {
-  return mean > 0 && hi <= mean;
 }
 
 /** " on 8 rows": the boards that are learned from, if they are low. */

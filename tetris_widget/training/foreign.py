@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from tetris_widget.config import ConfigError, TrainingConfig
 from tetris_widget.env_ids import load_env_id
+from tetris_widget.training import opencv
 
 # The least that SB3's convolutional network can take.
 MIN_IMAGE_SIDE = 36
@@ -29,6 +30,7 @@ def make_env(config: TrainingConfig) -> VecEnv:
             doesn't suit it.
     """
     assert config.env_id is not None
+    opencv.bring_back()
     load_env_id(config.env_id)
     try:
         env = make_vec_env(

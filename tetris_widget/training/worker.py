@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from tetris_widget.config import TrainingConfig
 from tetris_widget.ipc import BatchQueue, SharedEvent
 from tetris_widget.run_directory import RunBusyError, RunDirectory
+from tetris_widget.training import opencv
 from tetris_widget.training.journal import Journal
 from tetris_widget.training.outbox import Outbox
 
@@ -155,6 +156,7 @@ class Worker:
         # and a tenth of a second every now and then in the run.
         gc.disable()
         try:
+            opencv.leave_out()
             import tetris_widget.training.session  # noqa: F401
         finally:
             gc.freeze()
