@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { Frame, Status, Tail, Update } from "./protocol";
+import type { Frame, Library, Status, Tail, Update } from "./protocol";
 import {
   ANSWER_MS,
   MAX_FRAMES,
@@ -176,6 +176,55 @@ describe("a store", () => {
       store.apply(answer(1));
       store.apply(answer(1));
       expect(shown(store)).toEqual([1]);
+    });
+  });
+
+  describe("the models on show", () => {
+    const move = (pieces: number) =>
+      ({ pieces, lines: 0, cells: new Uint8Array([pieces]) }) as Frame;
+    const moves = (board: number, ...pieces: number[]) => ({
+      board,
+      frames: pieces.map(move),
+    });
+    const shown = (store: Store) =>
+      store
+        .takeDemo()
+        .map(({ board, frames }) => [board, ...frames.map((one) => one.pieces)]);
+
+    it("are asked for where nothing is pushed, while no run goes on", () => {
+      const { store, asked, pass } = make();
+      const status = { state: "idle" } as Status;
+      const library = { entries: [], told: null, boards: [{}] } as unknown as Library;
+      store.apply(update({ status }));
+      pass(SILENCE_MS + 1);
+      store.tick();
+      expect(asked).toEqual([]);
+      store.apply(update({ seq: 2, since: 1, status, library }));
+      pass(SILENCE_MS + 1);
+      store.tick();
+      expect(asked).toEqual([2]);
+    });
+
+    it("are shown from answers, each move once", () => {
+      const { store } = make();
+      store.apply(update({ sync: true, demo: [moves(0, 1), moves(1, 1)] }));
+      store.apply(update({ sync: true, demo: [moves(0, 1), moves(1, 2)] }));
+      expect(shown(store)).toEqual([
+        [0, 1],
+        [1, 1],
+        [1, 2],
+      ]);
+    });
+
+    it("are not shown from answers where moves are pushed", () => {
+      const { store, pass } = make();
+      store.apply(update({ demo: [moves(0, 1, 2)] }));
+      pass(UNPUSHED_MS);
+      store.apply(update({ sync: true, demo: [moves(0, 1)] }));
+      expect(shown(store)).toEqual([[0, 1, 2]]);
+      pass(1);
+      store.apply(update({ sync: true, demo: [moves(0, 3)] }));
+      expect(shown(store)).toEqual([[0, 3]]);
     });
   });
 

@@ -37,6 +37,9 @@ export class Store {
   series = new Map<string, Series>();
   library: Library | null = null;
   private demo: Demo[] = [];
+  /** Of each model on show, the newest move. */
+  private shown = new Map<number, Frame>();
+  private shownAt = -Infinity;
   frames: Frame[] = [];
   framesView: View | null = null;
   /** What a view that opens later, or while paused, begins with. */
@@ -66,7 +69,7 @@ export class Store {
     this.status = update.status;
     if (update.runId !== this.runId) this.reset(update.runId);
     this.addFrames(update);
-    this.demo.push(...update.demo);
+    this.addDemo(update);
     if (update.since > this.seq) {
       this.sync();
       return;
@@ -83,11 +86,12 @@ export class Store {
     this.seq = Math.max(this.seq, update.seq);
   }
 
-  /** To be called now and then: a running panel that hears nothing asks. */
+  /** To be called now and then: where something runs and nothing is heard, it asks. */
   tick(): void {
-    const busy = this.status === null || BUSY.has(this.status.state);
+    const runs = this.status === null || BUSY.has(this.status.state);
+    const moves = runs || Boolean(this.library?.boards.length);
     const frozen = this.now() - this.heardAt > SILENCE_MS;
-    if (busy && frozen) this.sync();
+    if (moves && frozen) this.sync();
   }
 
   /** Whether nothing has come for `ms` since a question, however often it was asked. */
@@ -143,6 +147,20 @@ export class Store {
   private isMissing(frames: Frame[]): boolean {
     if (this.now() - this.pushedAt <= UNPUSHED_MS) return false;
     return !isSameMove(this.lastFrame, frames.at(-1)!);
+  }
+
+  private addDemo(update: Update): void {
+    if (!update.demo.length) return;
+    const isPushed = this.now() - this.shownAt <= UNPUSHED_MS;
+    if (update.sync && isPushed) return;
+    if (!update.sync) this.shownAt = this.now();
+    for (const moves of update.demo) {
+      const newest = moves.frames.at(-1)!;
+      const last = this.shown.get(moves.board) ?? null;
+      if (update.sync && isSameMove(last, newest)) continue;
+      this.shown.set(moves.board, newest);
+      this.demo.push(moves);
+    }
   }
 
   private addNotes(notes: Note[]): void {

@@ -173,6 +173,10 @@ def test_models_on_show_are_sent_to_the_browser_while_training_goes_on(
     assert panel.status == "Training"
     libraries = [m["library"] for m in sent if m["type"] == "update" and m["library"]]
     assert [board["name"] for board in libraries[-1]["boards"]] == ["a", "b"]
+    # Some hosts lose what is pushed: an answer has each one's newest move.
+    panel.widget._handle(None, {"type": "sync", "since": 0}, [])
+    answer = next(m for m in sent if m["type"] == "update" and m["sync"])
+    assert [(one["board"], one["count"]) for one in answer["demo"]] == [(0, 1), (1, 1)]
     ask(panel, do="end_demo")
     wait_for(lambda: panel._shelf.shown()["boards"] == [])
 

@@ -712,7 +712,7 @@ class TrainingPanel:
             "series": pack_series(tails, buffers),
             "frames": self._take_frames(buffers, is_sync),
             "library": self._shelf.shown() if since < self._shelf_seq else None,
-            "demo": [] if is_sync else self._shelf.take_frames(buffers),
+            "demo": self._shelf.take_frames(buffers, is_sync),
             "sync": is_sync,
         }
         if not is_sync:

@@ -45,6 +45,7 @@ class Shelf:
         self._told: Message | None = None
         self._boards: list[Message] = []
         self._frames: list[deque[Message]] = []
+        self._last_frames: dict[int, Message] = {}
         self._saves: list[Message] = []
         self._parts: list[bytes] = []
         self._librarian = Librarian(library, self._on_message)
@@ -116,18 +117,28 @@ class Shelf:
         """Whether boards wait to be sent."""
         return any(self._frames)
 
-    def take_frames(self, buffers: list[bytes]) -> list[Message]:
-        """Append the boards that wait to `buffers`; return what describes them."""
+    def take_frames(self, buffers: list[bytes], is_sync: bool) -> list[Message]:
+        """Append the boards that wait to `buffers`; return what describes them.
+
+        An answer (`is_sync`) has each model's newest, and leaves them waiting.
+        """
         with self._lock:
             blocks = []
-            for number, (board, frames) in enumerate(
+            for number, (board, waiting) in enumerate(
                 zip(self._boards, self._frames, strict=True)
             ):
+                if waiting:
+                    self._last_frames[number] = waiting[-1]
+                last = self._last_frames.get(number)
+                frames = list(waiting)
+                if is_sync:
+                    frames = [] if last is None else [last]
+                else:
+                    waiting.clear()
                 if frames:
                     size = board["rows"], board["columns"]
-                    block = pack_frames("demo", *size, list(frames), buffers)
+                    block = pack_frames("demo", *size, frames, buffers)
                     blocks.append({**block, "board": number})
-                    frames.clear()
             return blocks
 
     def _on_message(self, message: Message) -> None:
@@ -147,6 +158,7 @@ class Shelf:
                 else:
                     self._boards = message["boards"]
                     self._frames = [deque(maxlen=MAX_FRAMES) for _ in self._boards]
+                    self._last_frames = {}
             self._changed(False)
 
     def _take_part(self, job: Message) -> bytes | None:
