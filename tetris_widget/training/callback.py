@@ -308,10 +308,14 @@ class WebMetricsCallback(BaseCallback):
 
     def attend(self) -> bool:
         """Stop? Commands. Pause. Stop? Return whether to go on."""
-        if not self.is_stop_asked():
-            self._process_commands()
+        if self.is_stop_asked():
+            return False
+        has_acted = self._process_commands()
+        if self.pause_event is not None and not self.pause_event.is_set():
             self._wait_while_paused()
-        return not self.is_stop_asked()
+            has_acted = True
+        # At nearly every step nothing has been asked, and nothing is asked twice.
+        return not (has_acted and self.is_stop_asked())
 
     def _beat(self, phase: str | None = None) -> None:
         if self.pulse is not None:
@@ -324,8 +328,6 @@ class WebMetricsCallback(BaseCallback):
         return self.stop_event is not None and bool(self.stop_event.is_set())
 
     def _wait_while_paused(self) -> None:
-        if self.pause_event is None or self.pause_event.is_set():
-            return
         since = time.perf_counter()
         self._send_metrics()
         self._send_status("paused")
@@ -340,13 +342,16 @@ class WebMetricsCallback(BaseCallback):
         if not self.is_stop_asked():
             self._send_status("running")
 
-    def _process_commands(self) -> None:
+    def _process_commands(self) -> bool:
+        """Carry out all commands that wait; return whether there were any."""
+        has_acted = False
         while True:
             try:
                 command = self.command_queue.get_nowait()
             except queue.Empty:
-                return
+                return has_acted
             self._carry_out(command)
+            has_acted = True
 
     def _carry_out(self, command: Any) -> None:
         name = command.get("command") if isinstance(command, Mapping) else None

@@ -31,7 +31,7 @@ from tetris_widget.training.checkpoint import (
 
 KEPT = 3
 # Neither snapshots nor files may cost more than these shares of the time.
-SNAPSHOT_SHARE = 0.005
+SNAPSHOT_SHARE = 0.0025
 FILE_SHARE = 0.01
 # A stop takes back this much at most, and a rollout.
 MAX_SNAPSHOT_SECONDS = 1.0

@@ -22,8 +22,10 @@ from tetris_widget.training.journal import Journal
 
 Message = dict[str, Any]
 
-# Each flush takes Python's lock from the training thread for a moment.
+# Each flush takes Python's lock from the training thread for a moment. Numbers are on
+# disk as soon as boards, but wait longer until they are sent: they need not move.
 FLUSH_SECONDS = 0.1
+NUMBERS_SECONDS = 0.25
 # What waits for a reader who is away; the disk has all of it but the boards.
 MAX_WAITING = 5_000
 MAX_FRAMES_WAITING = 60
@@ -52,6 +54,7 @@ class Outbox:
         self._inbox: deque[Message] = deque()
         self._waiting: deque[Message] = deque(maxlen=MAX_WAITING)
         self._wake = threading.Event()
+        self._has_boards = False
         self._turn = threading.Lock()
         self._closing = False
         self._thread = threading.Thread(target=self._loop, name="outbox", daemon=True)
@@ -65,6 +68,8 @@ class Outbox:
         self._inbox.append(message)
         if message["type"] in URGENT:
             self._wake.set()
+        elif message["type"] == "board":
+            self._has_boards = True
 
     def put_nowait(self, message: Message) -> None:
         """Take a message."""
@@ -75,6 +80,10 @@ class Outbox:
         with self._turn:
             self._write()
             self._send()
+
+    def _keep(self) -> None:
+        with self._turn:
+            self._write()
 
     def sync(self) -> None:
         """Write everything taken so far to disk, for good; wait for nobody's reading.
@@ -121,11 +130,18 @@ class Outbox:
             time.sleep(0.005)
 
     def _loop(self) -> None:
+        sent_at = time.monotonic()
         while not self._closing:
-            self._wake.wait(FLUSH_SECONDS)
+            is_urgent = self._wake.wait(FLUSH_SECONDS) or self._has_boards
             self._wake.clear()
+            now = time.monotonic()
+            is_due = is_urgent or now - sent_at >= NUMBERS_SECONDS
             try:
-                self.flush()
+                if is_due:
+                    sent_at, self._has_boards = now, False
+                    self.flush()
+                else:
+                    self._keep()
             except Exception:
                 # Into worker.log: what comes next is to be reported all the same.
                 traceback.print_exc()

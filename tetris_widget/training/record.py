@@ -93,7 +93,8 @@ class Recorder:
 
     def add(self) -> None:
         """Take in the env's last step."""
-        self._begin_next()
+        if self._next is not None:
+            self._begin_next()
         self._ring[self._steps % self._capacity] = self._env.actions
         self._steps += 1
 
