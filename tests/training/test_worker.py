@@ -288,6 +288,7 @@ UNWANTED = {
     "torch._dynamo",
     "torch._inductor",
     "sympy",
+    "cv2",
     "pandas",
     "matplotlib",
     "torch.utils.tensorboard",
