@@ -7,6 +7,7 @@ import queue
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from tetris_widget.config import TrainingConfig
 from tetris_widget.ipc import BatchQueue
 from tetris_widget.run_directory import RunDirectory
 from tetris_widget.training.journal import Journal
-from tetris_widget.training.outbox import MAX_WAITING, Outbox
+from tetris_widget.training.outbox import FLUSH_SECONDS, MAX_WAITING, Outbox
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -62,6 +63,21 @@ def test_everything_arrives_in_order_with_the_run_id(
     seen = receive(messages, 500)
     assert [message["episode"] for message in seen] == list(range(500))
     assert {message["run_id"] for message in seen} == {"run-1"}
+
+
+def test_many_at_once_need_not_be_looked_up_on_disk(
+    outbox: Outbox, messages: BatchQueue
+) -> None:
+    count = int(1.6 * MAX_WAITING)
+    seen: list[dict[str, Any]] = []
+    reader = Thread(target=lambda: seen.extend(receive(messages, count)), daemon=True)
+    reader.start()
+    for number in range(1, count + 1):
+        outbox.put(episode(number))
+        if number % (MAX_WAITING // 5) == 0:
+            time.sleep(FLUSH_SECONDS / 4)
+    reader.join(20)
+    assert [message["episode"] for message in seen] == list(range(1, count + 1))
 
 
 def test_it_is_on_disk_before_anybody_hears_of_it(

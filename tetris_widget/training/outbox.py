@@ -26,6 +26,8 @@ Message = dict[str, Any]
 # disk as soon as boards, but wait longer until they are sent: they need not move.
 FLUSH_SECONDS = 0.1
 NUMBERS_SECONDS = 0.25
+# So many do not wait: a reader would have to take them from the disk.
+MANY = 500
 # What waits for a reader who is away; the disk has all of it but the boards.
 MAX_WAITING = 5_000
 MAX_FRAMES_WAITING = 60
@@ -81,6 +83,9 @@ class Outbox:
             self._write()
             self._send()
 
+    def _has_many(self) -> bool:
+        return len(self._inbox) + len(self._waiting) >= MANY
+
     def _keep(self) -> None:
         with self._turn:
             self._write()
@@ -135,7 +140,8 @@ class Outbox:
             is_urgent = self._wake.wait(FLUSH_SECONDS) or self._has_boards
             self._wake.clear()
             now = time.monotonic()
-            is_due = is_urgent or now - sent_at >= NUMBERS_SECONDS
+            is_late = now - sent_at >= NUMBERS_SECONDS
+            is_due = is_urgent or is_late or self._has_many()
             try:
                 if is_due:
                     sent_at, self._has_boards = now, False
