@@ -93,8 +93,7 @@ class Recorder:
 
     def add(self) -> None:
         """Take in the env's last step."""
-        if self._next is not None:
-            self._begin_next()
+        self._begin_next()
         self._ring[self._steps % self._capacity] = self._env.actions
         self._steps += 1
 
