@@ -26,7 +26,12 @@ from tetris_widget.history import MetricsHistory
 from tetris_widget.library import ModelLibrary
 from tetris_widget.manager import TrainingManager
 from tetris_widget.panel.shelf import Shelf
-from tetris_widget.panel.widget import TrainingWidget, pack_frames, pack_series
+from tetris_widget.panel.widget import (
+    TrainingWidget,
+    pack_frames,
+    pack_series,
+    take_frames,
+)
 from tetris_widget.run_directory import (
     TERMINAL,
     RunBusyError,
@@ -721,17 +726,8 @@ class TrainingPanel:
         self.widget.send_update(update, buffers)
 
     def _take_frames(self, buffers: list[bytes], is_sync: bool) -> Message | None:
-        """Pack the boards that wait; an answer has the newest, and leaves them waiting.
-
-        Some hosts lose what is pushed: their boards live by the answers.
-        """
-        if self._frames:
-            self._last_frame = self._frames[-1]
-        if is_sync:
-            frames = [] if self._last_frame is None else [self._last_frame]
-        else:
-            frames = list(self._frames)
-            self._frames.clear()
+        """Pack the boards that are to be sent, see `take_frames`."""
+        frames, self._last_frame = take_frames(self._frames, self._last_frame, is_sync)
         if not frames:
             return None
         size = self._had.rows, self._had.columns

@@ -14,7 +14,7 @@ from typing import Any
 
 from tetris_widget.librarian import MAX_IMPORT_BYTES, Librarian
 from tetris_widget.library import ModelLibrary
-from tetris_widget.panel.widget import pack_frames
+from tetris_widget.panel.widget import pack_frames, take_frames
 
 Message = dict[str, Any]
 
@@ -45,7 +45,7 @@ class Shelf:
         self._told: Message | None = None
         self._boards: list[Message] = []
         self._frames: list[deque[Message]] = []
-        self._last_frames: dict[int, Message] = {}
+        self._last_frames: list[Message | None] = []
         self._saves: list[Message] = []
         self._parts: list[bytes] = []
         self._librarian = Librarian(library, self._on_message)
@@ -118,23 +118,15 @@ class Shelf:
         return any(self._frames)
 
     def take_frames(self, buffers: list[bytes], is_sync: bool) -> list[Message]:
-        """Append the boards that wait to `buffers`; return what describes them.
-
-        An answer (`is_sync`) has each model's newest, and leaves them waiting.
-        """
+        """Append each model's boards to `buffers`; return what describes them."""
         with self._lock:
             blocks = []
             for number, (board, waiting) in enumerate(
                 zip(self._boards, self._frames, strict=True)
             ):
-                if waiting:
-                    self._last_frames[number] = waiting[-1]
-                last = self._last_frames.get(number)
-                frames = list(waiting)
-                if is_sync:
-                    frames = [] if last is None else [last]
-                else:
-                    waiting.clear()
+                frames, self._last_frames[number] = take_frames(
+                    waiting, self._last_frames[number], is_sync
+                )
                 if frames:
                     size = board["rows"], board["columns"]
                     block = pack_frames("demo", *size, frames, buffers)
@@ -158,7 +150,7 @@ class Shelf:
                 else:
                     self._boards = message["boards"]
                     self._frames = [deque(maxlen=MAX_FRAMES) for _ in self._boards]
-                    self._last_frames = {}
+                    self._last_frames = [None] * len(self._boards)
             self._changed(False)
 
     def _take_part(self, job: Message) -> bytes | None:

@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import uuid
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,23 @@ def _parse_part(job: Message, buffers: list[Any]) -> Message:
             f"a file's part of {len(data):,} bytes; allowed: 1 to {MAX_PART_BYTES:,}"
         )
     return {"part": part, "parts": parts, "data": data}
+
+
+def take_frames(
+    waiting: deque[Message], last: Message | None, is_sync: bool
+) -> tuple[list[Message], Message | None]:
+    """Take the boards that are to be sent; return them, and the newest of all.
+
+    Some hosts lose what is pushed: their boards live by the answers (`is_sync`), which
+    have the newest one, and leave the others waiting.
+    """
+    if waiting:
+        last = waiting[-1]
+    if is_sync:
+        return ([] if last is None else [last]), last
+    frames = list(waiting)
+    waiting.clear()
+    return frames, last
 
 
 def pack_frames(
