@@ -134,33 +134,35 @@ export class Store {
   }
 
   private addFrames(update: Update): void {
-    if (!update.frames.length) return;
-    if (update.sync && !this.isMissing(update.frames)) return;
+    const newest = update.frames.at(-1);
+    if (!newest || !this.isNews(update, this.pushedAt, this.lastFrame, newest)) return;
     if (!update.sync) this.pushedAt = this.now();
     this.framesView = update.view;
-    this.lastFrame = update.frames.at(-1) ?? null;
+    this.lastFrame = newest;
     this.frames.push(...update.frames);
     this.frames.splice(0, this.frames.length - MAX_FRAMES);
   }
 
-  /** Whether an answer's boards are those that a host doesn't let through. */
-  private isMissing(frames: Frame[]): boolean {
-    if (this.now() - this.pushedAt <= UNPUSHED_MS) return false;
-    return !isSameMove(this.lastFrame, frames.at(-1)!);
-  }
-
   private addDemo(update: Update): void {
-    if (!update.demo.length) return;
-    const isPushed = this.now() - this.shownAt <= UNPUSHED_MS;
-    if (update.sync && isPushed) return;
-    if (!update.sync) this.shownAt = this.now();
     for (const moves of update.demo) {
       const newest = moves.frames.at(-1)!;
       const last = this.shown.get(moves.board) ?? null;
-      if (update.sync && isSameMove(last, newest)) continue;
+      if (!this.isNews(update, this.shownAt, last, newest)) continue;
+      if (!update.sync) this.shownAt = this.now();
       this.shown.set(moves.board, newest);
       this.demo.push(moves);
     }
+  }
+
+  /** Whether boards were pushed, or are an answer's that a host doesn't let through. */
+  private isNews(
+    { sync }: Update,
+    pushedAt: number,
+    last: Frame | null,
+    newest: Frame,
+  ) {
+    const isPushed = this.now() - pushedAt <= UNPUSHED_MS;
+    return !sync || (!isPushed && !isSameMove(last, newest));
   }
 
   private addNotes(notes: Note[]): void {
