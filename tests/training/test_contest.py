@@ -18,7 +18,12 @@ from tetris_widget.training.contest import (
     Verdict,
 )
 from tetris_widget.training.environments import tetris_env
-from tetris_widget.training.evaluation import Evaluation, Player, summarise
+from tetris_widget.training.evaluation import (
+    Evaluation,
+    Player,
+    exponential_interval,
+    summarise,
+)
 from tetris_widget.training.policies import build_model
 from tetris_widget.training.table import Table
 
@@ -131,6 +136,25 @@ def test_games_that_do_not_end_are_told_as_a_bound(
     assert result.capped
     assert result.finished == 0
     assert 0 < result.lower < result.mean_lines
+
+
+def test_a_bound_is_never_told_below_that_of_the_best_one_before() -> None:
+    contest = Contest(CONFIG, None, least_lines=1_000.0)
+    contest.offer(Endless(), "endless")
+    while contest._trial is None:
+        contest.work(0.0)
+    # As one whose time is up, and which has played as much as it had.
+    contest._trial.seconds = module.MAX_CONFIRMING_SECONDS
+    contest.work(1e-9)
+    assert contest.take_verdict() is None
+    while (verdict := contest.take_verdict()) is None:
+        contest.work(0.05)
+    result = verdict.evaluation
+    assert result.capped
+    assert result.lower >= 1_000.0
+    # A move earlier, a line less in each game, it had not.
+    a_move_earlier = result.mean_lines - result.games
+    assert exponential_interval(a_move_earlier, 0)[0] < 1_000.0
 
 
 def test_keys_and_reachable_placements_have_a_contest_too() -> None:

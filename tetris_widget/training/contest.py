@@ -43,7 +43,8 @@ TURN_SECONDS = 0.2
 TURN_GAMES = 100
 # A leader is confirmed in so many games, each to its end: the standard error is then a
 # tenth. Games too long for that are cut after so many seconds, or when as many pieces
-# are placed as had made it the leader, if that takes longer, or at last in any case.
+# are placed as had made it the leader, if that takes longer, or at last in any case,
+# except that a leader of whose games none has ended shows no less than the one before.
 CONFIRMING_GAMES = 100
 CONFIRMING_SECONDS = 3.0
 MAX_CONFIRMING_SECONDS = 10.0
@@ -119,30 +120,43 @@ class Trial:
         arm: the leader.
         config: whose game is played.
         seed: of the first game.
+        least_lines: what the best one until now has shown at least.
 
     Attributes:
         table: where they are played.
         seconds: that it has taken; the caller counts them.
     """
 
-    def __init__(self, arm: Arm, config: TrainingConfig, seed: int) -> None:
+    def __init__(
+        self, arm: Arm, config: TrainingConfig, seed: int, least_lines: float
+    ) -> None:
         self.arm = arm
         self.seed = seed
         self.table = Table(config, CONFIRMING_GAMES, seed)
         self.seconds = 0.0
         self._pieces = arm.pieces
+        self._least_lines = least_lines
 
     def play(self) -> None:
         """Play on for some milliseconds."""
         self.arm.player.move(self.table)
 
     def is_over(self) -> bool:
-        """Return whether all games have ended, or have taken long enough."""
-        if self.table.over.all() or self.seconds >= MAX_CONFIRMING_SECONDS:
+        """Return whether all games have ended, or have shown enough."""
+        if self.table.over.all():
             return True
+        return self._has_taken_long() and self._has_shown_enough()
+
+    def _has_taken_long(self) -> bool:
         if self.seconds < CONFIRMING_SECONDS:
             return False
-        return int(self.table.games.pieces.sum()) >= self._pieces
+        has_played_again = int(self.table.games.pieces.sum()) >= self._pieces
+        return has_played_again or self.seconds >= MAX_CONFIRMING_SECONDS
+
+    def _has_shown_enough(self) -> bool:
+        """Return False while what is known is a bound below that of the one before."""
+        result = summarise(self.table)
+        return not result.capped or result.lower >= self._least_lines
 
 
 @dataclass(frozen=True)
@@ -273,7 +287,8 @@ class Contest:
         else:
             self._spent_on_old += spent
         if arm is not self._champion and self._is_best(arm):
-            self._trial = Trial(arm, self._config, self._take_seed(CONFIRMING_GAMES))
+            seed = self._take_seed(CONFIRMING_GAMES)
+            self._trial = Trial(arm, self._config, seed, self._least_lines)
         else:
             self._drop()
         return True
