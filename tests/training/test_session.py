@@ -165,6 +165,25 @@ def test_a_pause_takes_nothing_from_the_last_policies(
     assert len(played) >= 4
 
 
+def test_the_watched_game_goes_on_while_the_last_policies_play(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {**SHORT, "view": "watch", "speed": 1.0}
+    run = new_run(TrainingConfig(**options, run_dir=str(tmp_path)))
+    contest = run.session._contest
+
+    def is_undecided(_: Any) -> bool:
+        texts = [m["detail"] for m in run.messages.of_type("status")]
+        assert "the last policies play for the best model" in texts
+        shown.append(len(run.messages.of_type("board")))
+        return shown[-1] < shown[0] + 5
+
+    shown: list[int] = []
+    monkeypatch.setattr(type(contest._contest), "is_undecided", property(is_undecided))
+    assert run.train() == "finished"
+    assert shown[-1] >= shown[0] + 5
+
+
 def test_games_to_learn_from_are_lower_than_those_that_are_evaluated(
     tmp_path: Path,
 ) -> None:

@@ -7,7 +7,7 @@ cost. Deliberately doesn't know processes: any queues and Events will do.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,7 @@ class TrainingSession:
         self._callback.handlers["set_mode"] = watch.on_set_mode
         self._callback.handlers["set_view"] = watch.on_set_view
         self._callback.handlers["set_speed"] = watch.on_set_speed
-        self._contest = _Contest(config, run, self._model, self._callback)
+        self._contest = _Contest(config, run, self._model, self._callback, watch.tick)
         self._evaluation = _Evaluation(
             config, self._model, self._callback, self._contest
         )
@@ -485,6 +485,14 @@ class _Contest:
 
     Candidates are the policy of the moment and, by turns, the average of the latest:
     where learning goes to and fro, that is nearer to where it goes.
+
+    Args:
+        config: of the run.
+        run: where the best one is kept.
+        model: that learns.
+        callback: is told of the best one.
+        meanwhile: called every few milliseconds after the learning, while `settle`
+            plays.
     """
 
     def __init__(
@@ -493,11 +501,13 @@ class _Contest:
         run: RunDirectory,
         model: BaseAlgorithm,
         callback: WebMetricsCallback,
+        meanwhile: Callable[[], None],
     ) -> None:
         self._config = config
         self._path = run.best_evaluated_model_file
         self._model = model
         self._callback = callback
+        self._meanwhile = meanwhile
         # Another run, or this one before it resumed, may have left a better one here.
         saved = read_metadata(self._path) or {}
         self._contest = Contest(config, _standing(saved), saved.get("lower") or 0.0)
@@ -556,6 +566,7 @@ class _Contest:
             and self._callback.elapsed < until
         ):
             self.work(EVALUATION_SLICE_SECONDS)
+            self._meanwhile()
         self._save_winner()
 
     def _last_ones(self) -> list[Candidate]:
