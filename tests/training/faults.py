@@ -84,6 +84,16 @@ def fill_disk(step: int) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (unlimited, unlimited))
 
 
+def fill_disk_for_good(step: int) -> None:
+    """Let every write to a file fail from one step on, and the run, too, if it must."""
+    if step == FAULTY_STEP:
+        fill_disk(step)
+    if step > FAULTY_STEP:
+        print("what an environment prints goes to a file of that disk")
+    if step == 2 * FAULTY_STEP and FAULT in os.environ:
+        raise RuntimeError("the board is on fire")
+
+
 class Counter:
     """Counts episodes and lines from rewards and ends alone, one file line each."""
 
@@ -115,6 +125,11 @@ def _full_disk_worker(*arguments: Any) -> None:
     run_worker(*arguments)
 
 
+def _full_for_good_worker(*arguments: Any) -> None:
+    wrap_step(fill_disk_for_good, _nothing)
+    run_worker(*arguments)
+
+
 def _counting_worker(*arguments: Any) -> None:
     wrap_step(_nothing, Counter(Path(os.environ[COUNT_FILE])))
     run_worker(*arguments)
@@ -130,6 +145,12 @@ class FullDiskManager(TrainingManager):
     """Its process cannot write for some time."""
 
     _training_worker = staticmethod(_full_disk_worker)
+
+
+class FullForGoodManager(TrainingManager):
+    """Its process can write nothing any more from its hundredth step on."""
+
+    _training_worker = staticmethod(_full_for_good_worker)
 
 
 class CountingManager(TrainingManager):

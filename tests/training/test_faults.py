@@ -15,6 +15,7 @@ from tests.training.faults import (
     CountingManager,
     FailingManager,
     FullDiskManager,
+    FullForGoodManager,
 )
 from tests.training.test_worker import SMALL, Listener, start, wait_for
 from tetris_widget.config import TrainingConfig
@@ -83,6 +84,37 @@ def test_training_goes_on_while_the_disk_is_full(config: TrainingConfig) -> None
     told = [m["episode"] for m in listener.of_type("episode")]
     assert run.episodes()["episode"].tolist() == told
     assert told == list(range(1, len(told) + 1))
+    manager.close()
+
+
+@pytest.mark.parametrize("end", ["failed", "stopped", "finished"])
+def test_a_run_that_ends_while_the_disk_is_full_says_why(
+    end: str, config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if end == "failed":
+        monkeypatch.setenv(FAULT, "raise")
+    listener = Listener()
+    manager = FullForGoodManager(listener)
+    steps = 300 if end == "finished" else 10**8
+    run = start(manager, config.replace(total_timesteps=steps * config.n_envs))
+
+    def warnings() -> list[str]:
+        infos = listener.of_type("info")
+        return [m["text"] for m in infos if m["kind"] == "warning"]
+
+    wait_for(lambda: any("could not save to" in text for text in warnings()))
+    if end == "stopped":
+        assert manager.stop_training()
+    assert manager.wait(60)
+    reason = "RuntimeError: the board is on fire" if end == "failed" else None
+    assert (manager.status, manager.get_status()["reason"]) == (end, reason)
+    wait_for(lambda: listener.of_type("status")[-1]["state"] == end)
+    # What it has on disk from before can be gone on with.
+    told = [m["episode"] for m in listener.of_type("episode")]
+    kept = run.episodes()["episode"].tolist()
+    assert kept == told[: len(kept)]
+    assert manager.start_training({"total_timesteps": 1}, resume=run)
+    assert manager.wait(60)
     manager.close()
 
 

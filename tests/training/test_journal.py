@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tetris_widget.config import TrainingConfig
 from tetris_widget.run_directory import RunDirectory
+from tetris_widget.training import journal as module
 from tetris_widget.training.journal import Journal
 
 
@@ -34,3 +38,24 @@ def test_a_file_that_somebody_deletes_is_said_and_begun_anew(tmp_path: Path) -> 
     journal.close()
     assert warnings == [f"somebody deleted {run.journal_file}; a new one begins here"]
     assert [entry["text"] for entry in run.journal()] == ["second", "third"]
+
+
+def metrics(timesteps: int) -> dict[str, Any]:
+    fields = {"elapsed": 1.0, "fps": 1.0, "episodes": 1, "values": {}}
+    return {"type": "metrics", "timesteps": timesteps, **fields}
+
+
+def test_metrics_go_on_in_a_new_file_when_somebody_deletes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PROGRESS_SECONDS", 0.0)
+    run = RunDirectory.create(TrainingConfig(run_dir=str(tmp_path)))
+    warnings: list[str] = []
+    journal = Journal(run, warnings.append)
+    journal.write([metrics(1)])
+    run.progress_file.unlink()
+    journal.write([metrics(2)])
+    journal.write([metrics(3)])
+    journal.close()
+    assert warnings == [f"somebody deleted {run.progress_file}; a new one begins here"]
+    assert run.metrics()["timesteps"].tolist() == [2, 3]

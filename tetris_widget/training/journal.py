@@ -9,6 +9,7 @@ Deliberately doesn't know how the messages travel, nor how they are read back
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -101,13 +102,18 @@ class Journal:
             os.fsync(descriptor)
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files; what the disk refuses until now is lost, and was told."""
         for descriptor in self._files.values():
             os.close(descriptor)
         self._files.clear()
-        if self._progress is not None:
-            self._progress.close()
-            self._progress = None
+        self._close_progress()
+
+    def _close_progress(self) -> None:
+        progress, self._progress = self._progress, None
+        if progress is not None:
+            # Its last row may wait for a disk that is still full.
+            with contextlib.suppress(OSError):
+                progress.close()
 
     def _append(self, path: Path, lines: list[str], header: str) -> None:
         pending = self._unwritten.setdefault(path, bytearray())
@@ -141,7 +147,7 @@ class Journal:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._files[path] = file
         if was_deleted:
-            self._warn(f"somebody deleted {path}; a new one begins here")
+            self._warn_of_new(path)
 
     def _bound(self, path: Path) -> None:
         """Give up the oldest of too many lines, but not the rest of a torn one."""
@@ -158,15 +164,26 @@ class Journal:
         if not metrics or now < self._progress_due:
             return
         self._progress_due = now + PROGRESS_SECONDS
-        if self._progress is None:
-            # Not before: what fails to be imported is journalled, too.
-            from tetris_widget.training.progress import ProgressFile
-
-            self._progress = ProgressFile(self._run.progress_file)
+        if self._progress is None or not self._run.progress_file.exists():
+            self._begin_progress()
+        assert self._progress is not None
         last = metrics[-1]
         row = {key: last[key] for key in ("timesteps", "elapsed", "fps", "episodes")}
         row |= last["values"]
         self._progress.write(row, {}, last["timesteps"])
+
+    def _begin_progress(self) -> None:
+        # Not before: what fails to be imported is journalled, too.
+        from tetris_widget.training.progress import ProgressFile
+
+        path, was_deleted = self._run.progress_file, self._progress is not None
+        self._close_progress()
+        self._progress = ProgressFile(path)
+        if was_deleted:
+            self._warn_of_new(path)
+
+    def _warn_of_new(self, path: Path) -> None:
+        self._warn(f"somebody deleted {path}; a new one begins here")
 
     def _report(self, error: OSError | None) -> None:
         if error is not None and not self._failed:

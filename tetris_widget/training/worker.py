@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import gc
+import io
 import os
 import queue
 import signal
@@ -301,25 +302,37 @@ def _describe(error: BaseException) -> tuple[str, str]:
     return sentence[:MAX_SENTENCE], excerpt[-MAX_TRACEBACK:]
 
 
+class _Stream(io.FileIO):
+    """A descriptor to print to, which a full disk makes no error of.
+
+    Whoever prints (an environment, a warning) would otherwise end the run by it; that
+    the directory cannot be written is reported by the journal.
+    """
+
+    def write(self, data: Any) -> int:
+        with contextlib.suppress(OSError):
+            super().write(data)
+        return len(data)
+
+
 class _Log:
     """The process's own stdout and stderr: a file, whatever the notebook does."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile("a+b")  # noqa: SIM115 open for life
+        self._file: io.FileIO = tempfile.TemporaryFile("a+b", buffering=0)  # noqa: SIM115 open for life
         self._point_here(self._file.fileno())
+        sys.stdout, sys.stderr = (_text(descriptor) for descriptor in (1, 2))
         faulthandler.enable()
 
     def move_to(self, run: RunDirectory) -> None:
         """Go on in the run directory's log, with what was printed so far."""
-        sys.stdout.flush()
-        sys.stderr.flush()
         try:
-            file = run.log_file.open("a+b")
+            file = run.log_file.open("a+b", buffering=0)
         except OSError:
             return  # a directory that cannot be written is reported by the journal
         self._file.seek(0)
-        file.write(self._file.read())
-        file.flush()
+        with contextlib.suppress(OSError):  # as above
+            file.write(self._file.read())
         self._point_here(file.fileno())
         self._file.close()
         self._file = file
@@ -336,6 +349,12 @@ class _Log:
         os.dup2(descriptor, 2)
 
 
+def _text(descriptor: int) -> io.TextIOWrapper:
+    stream = _Stream(descriptor, "w", closefd=False)
+    # What is printed is in the log at once, however the process ends.
+    return io.TextIOWrapper(stream, "utf-8", "backslashreplace", write_through=True)
+
+
 def run_worker(
     job: Message,
     metrics_queue: BatchQueue,
@@ -347,6 +366,4 @@ def run_worker(
     worker = Worker(metrics_queue, command_queue, pause_event, stop_event)
     code = worker.main(job)
     # Not `sys.exit`: it would join threads that may wait for a reader who is gone.
-    sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(code)
