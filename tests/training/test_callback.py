@@ -425,6 +425,33 @@ def test_what_a_disk_refused_is_made_up_for_by_a_lesser_game(
     ]
 
 
+def test_a_lesser_game_never_replaces_one_that_was_saved_after_a_refusal(
+    callback: WebMetricsCallback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tetris_widget.training.callback.RETRY_SECONDS", 0.0)
+    make_model(make_venv(1)).learn(16, callback=callback)
+    metadata = tmp_path / "best" / "metadata.json"
+    jobs: list[Any] = []
+    callback.store = jobs.append
+    callback._best_file_due = 0.0
+    for lines in (100, 150):
+        callback._on_episode_end(1.0, lines)
+    in_the_way = (
+        tmp_path / "best" / (f"model.zip.tmp.{os.getpid()}-{threading.get_native_id()}")
+    )
+    in_the_way.mkdir()
+    jobs.pop(0)()
+    in_the_way.rmdir()
+    # Taken before it is known that the better one can be saved, and after.
+    callback._on_episode_end(1.0, 30)
+    while jobs:
+        jobs.pop(0)()
+    callback._on_episode_end(1.0, 31)
+    while jobs:
+        jobs.pop(0)()
+    assert json.loads(metadata.read_text())["best_lines"] == 150
+
+
 def test_a_disk_that_refuses_is_not_asked_at_every_game(
     callback: WebMetricsCallback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,39 @@ def test_the_best_model_is_what_its_metadata_say(run: Run) -> None:
     assert again.games == inside["games"]
 
 
+def test_a_best_model_that_the_disk_refuses_is_saved_when_it_takes_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(session, "SAVE_BUDGET", float("inf"))
+    monkeypatch.setattr(session, "OFFER_SPACING_SECONDS", 1e9)  # one, and no other
+    asked: list[Path] = []
+
+    def save(model: Any, path: Path, *rest: Any) -> None:
+        asked.append(path)
+        if len(asked) < 4:
+            raise OSError(28, "No space left on device")
+        save_model(model, path, *rest)
+
+    monkeypatch.setattr(session, "save_model", save)
+    contest = run.session._contest
+    contest.tick(0.0)
+    while len(asked) < 4:
+        contest.work(0.2)
+        contest.tick(0.0)
+    path = run.run.best_evaluated_model_file
+    assert read_metadata(path) is not None
+    infos = run.messages.of_type("info")
+    assert [m["text"].split(":")[0] for m in infos if m["kind"] != "note"] == [
+        "could not save the best evaluated model",
+        "saving the best evaluated model works again",
+        "best so far",
+    ]
+    contest.tick(0.0)
+    assert set(asked) == {path}
+    assert len(asked) == 4
+
+
 def test_the_policy_that_played_is_saved_not_the_one_of_now(run: Run) -> None:
     contest = run.session._contest
     model = run.session._model

@@ -168,6 +168,7 @@ class WebMetricsCallback(BaseCallback):
         self._fps_marks: deque[tuple[float, int]] = deque(maxlen=FPS_SLICES)
         self._resumed: Message | None = None
         self._best_lines_saved: int | None = None
+        self._best_lines_written = 0
         self._best_due = 0.0
         self._best_waiting: _Best | None = None
         self._best_file_due = 0.0
@@ -510,9 +511,12 @@ class WebMetricsCallback(BaseCallback):
         self, data: bytes, metadata: Message, record: Message | None, told: Message
     ) -> None:
         """Put a best model, and its game, on disk, and then say so."""
-        path = self._best_model_file
+        path, lines = self._best_model_file, metadata["best_lines"]
+        if lines < self._best_lines_written:
+            return  # of a lesser game, taken while it seemed that the better one failed
         try:
             write_model(data, path, metadata)
+            self._best_lines_written = lines
             self._write_record(metadata, record)
         except OSError as error:
             self._best_due = time.perf_counter() + RETRY_SECONDS
@@ -526,8 +530,10 @@ class WebMetricsCallback(BaseCallback):
         if self._has_failed_to_save:
             self.warn("saving the best model works again")
         self._has_failed_to_save = False
+        # An earlier one may have failed since this one was taken.
+        self._best_lines_saved = max(self._best_lines_saved or 0, lines)
         told["text"] += f", saved to best/{path.name}"
-        self.send("info", kind="best", best_lines=metadata["best_lines"], **told)
+        self.send("info", kind="best", best_lines=lines, **told)
 
     def _write_record(self, metadata: Message, record: Message | None) -> None:
         """Keep the game beside the model; none rather than that of another best."""

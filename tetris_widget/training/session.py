@@ -27,6 +27,7 @@ from tetris_widget.run_directory import RunDirectory, read_metadata, to_jsonable
 from tetris_widget.training.best import copy_parameters, save_model, take_parameters
 from tetris_widget.training.callback import (
     MAX_EPISODES_KEPT,
+    RETRY_SECONDS,
     StopTraining,
     WebMetricsCallback,
 )
@@ -517,6 +518,8 @@ class _Contest:
         self._average_due = 0.0
         self._offer_due = 0.0
         self._save_due = 0.0
+        # Who is the best, but a disk has refused it.
+        self._refused: Verdict | None = None
 
     @property
     def has_own_core(self) -> bool:
@@ -538,7 +541,7 @@ class _Contest:
             self._save_winner()
 
     def _save_winner(self) -> None:
-        verdict = self._contest.take_verdict()
+        verdict = self._contest.take_verdict() or self._refused
         if verdict is not None:
             self._save(verdict)
 
@@ -593,11 +596,12 @@ class _Contest:
             cost = time.perf_counter() - before
             spacing = max(OFFER_SPACING_SECONDS, cost / OFFER_BUDGET)
             self._offer_due = elapsed + spacing
-        verdict = self._contest.take_verdict() if elapsed >= self._save_due else None
-        if verdict is not None:
+        if elapsed >= self._save_due:
             before = time.perf_counter()
-            self._save(verdict)
+            self._save_winner()
             self._save_due = elapsed + (time.perf_counter() - before) / SAVE_BUDGET
+            if self._refused is not None:
+                self._save_due = max(self._save_due, elapsed + RETRY_SECONDS)
 
     def work(self, seconds: float) -> None:
         """Go on with the games on the training's own time."""
@@ -628,8 +632,14 @@ class _Contest:
                 save_model(self._model, self._path, metadata, parameters)
         except OSError as error:
             reason = error.strerror or error
-            self._callback.warn(f"could not save the best evaluated model: {reason}")
+            if self._refused is None:
+                text = f"could not save the best evaluated model: {reason}"
+                self._callback.warn(text)
+            self._refused = verdict
             return
+        if self._refused is not None:
+            self._callback.warn("saving the best evaluated model works again")
+        self._refused = None
         self._callback.send(
             "info",
             kind="best_eval",
