@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
+import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 import threading
+import warnings
 import zipfile
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +34,9 @@ from tetris_widget.run_directory import (
     write_atomically,
 )
 from tetris_widget.training.journal import Journal
+
+pytestmark = pytest.mark.timeout(60)
+NOBODY = 65_534
 
 
 @pytest.fixture
@@ -525,3 +534,314 @@ def test_two_threads_may_write_one_file(tmp_path: Path) -> None:
         assert path.read_text() == "another"
     assert path.read_text() == "one"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def status(state: str, reason: str | None = None) -> dict[str, object]:
+    return {"type": "status", "state": state, "reason": reason, "timesteps": 12}
+
+
+def write_journal(run: RunDirectory, messages: list[Any]) -> None:
+    journal = Journal(run, pytest.fail)
+    journal.write(messages)
+    journal.close()
+
+
+TORN = [b"", b"[" * 99_999, b'{"format": 1, "se', b"\xff\0", b"[]"]
+
+
+@pytest.mark.parametrize("torn", TORN, ids=range(len(TORN)))
+def test_a_torn_run_json_is_kept_aside_and_made_anew_from_the_rest(
+    torn: bytes, run: RunDirectory
+) -> None:
+    write_journal(run, [status("running"), status("stopped", "by hand"), info("a")])
+    run.state_file.write_bytes(torn)
+    found = RunDirectory(run.path)
+    known = {"format": 1, "seed": 7, "parent": None}
+    end = {"state": "stopped", "reason": "by hand", "timesteps": 12}
+    assert found.state() == {**known, **end}
+    assert "run.json is missing or cannot be read" in run.verify()[0]
+    with pytest.warns(DamagedRunWarning, match=r"run\.json was damaged") as told:
+        found.reopen(found.config())
+        found.write_state("finished")
+    assert len(told) == 1
+    assert run.path.joinpath("run.json.damaged").read_bytes() == torn
+    state = RunDirectory(run.path).state()
+    assert (state["format"], state["seed"], state["state"]) == (1, 7, "finished")
+
+
+def test_the_first_damaged_run_json_is_not_written_over(run: RunDirectory) -> None:
+    for torn in (b"first", b"second"):
+        run.state_file.write_bytes(torn)
+        with pytest.warns(DamagedRunWarning, match=r"run\.json was damaged"):
+            RunDirectory(run.path).write_state("stopped")
+    assert run.path.joinpath("run.json.damaged").read_bytes() == b"first"
+
+
+@pytest.mark.parametrize("torn", [None, *TORN], ids=range(len(TORN) + 1))
+def test_what_a_process_knows_of_run_json_outlives_the_file(
+    torn: bytes | None, run: RunDirectory
+) -> None:
+    before = run.state()
+    if torn is None:
+        run.state_file.unlink()
+    else:
+        run.state_file.write_bytes(torn)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        run.write_state("stopped", timesteps=3)
+    assert len(told) == (torn is not None)
+    changed = {"state": "stopped", "timesteps": 3}
+    after = RunDirectory(run.path).state()
+    assert after == {**before, **changed, "changed_at": after["changed_at"]}
+
+
+@pytest.mark.parametrize("left", [None, "{}", '{"state": "failed"}'])
+def test_a_run_without_what_run_json_told_is_gone_on_with(
+    left: str | None, run: RunDirectory
+) -> None:
+    if left is None:
+        run.state_file.unlink()
+    else:
+        run.state_file.write_text(left)
+    RunDirectory(run.path).reopen(run.config())
+    state = RunDirectory(run.path).state()
+    assert (state["format"], state["seed"], state["state"]) == (1, 7, "starting")
+
+
+@pytest.mark.parametrize("is_state_there", [False, True])
+@pytest.mark.parametrize("torn", [None, b"", b'{"seed": '])
+def test_a_run_without_a_whole_configuration_says_so(
+    torn: bytes | None, is_state_there: bool, run: RunDirectory
+) -> None:
+    config = run.config()
+    if torn is None:
+        run.config_file.unlink()
+    else:
+        run.config_file.write_bytes(torn)
+    if not is_state_there:
+        run.state_file.unlink()
+    for call in (lambda: run.reopen(config), run.check_resumable):
+        with pytest.raises(ConfigError, match=r"config\.json: ") as refusal:
+            call()
+        assert "version" not in str(refusal.value)
+
+
+def test_files_that_were_deleted_under_a_run_are_there_again_at_its_end(
+    run: RunDirectory,
+) -> None:
+    config, before = run.config(), run.state()
+    of_the_process = RunDirectory(run.path)
+    of_the_process.config()
+    for writer in (run, of_the_process):
+        run.config_file.unlink()
+        run.state_file.unlink()
+        writer.write_state("stopped")
+        again = RunDirectory(run.path)
+        again.check_resumable()
+        assert again.config() == config
+        assert again.state()["versions"] == before["versions"]
+
+
+def test_a_configuration_that_somebody_changes_meanwhile_is_left_alone(
+    run: RunDirectory,
+) -> None:
+    run.config_file.write_text("{")
+    run.write_state("stopped")
+    assert run.config_file.read_text() == "{"
+
+
+@contextmanager
+def read_only_view(path: Path, at: Path) -> Iterator[Path]:
+    """Show a directory at another place, where nobody can write, be it root."""
+    at.mkdir()
+    if subprocess.run(["mount", "--bind", path, at], capture_output=True).returncode:
+        pytest.skip("only root may mount")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", at], check=True)
+        yield at
+    finally:
+        subprocess.run(["umount", "--lazy", at], check=True)
+
+
+def call_as_nobody(function: Callable[[], Any]) -> Any:
+    """Return what a function returns to a user who may do only what all may do."""
+
+    def work() -> None:
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+        try:
+            theirs.send(function())
+        except Exception as error:
+            theirs.send(error)
+
+    # Forked: another user need not reach the interpreter.
+    context: Any = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=work)
+    process.start()
+    assert ours.poll(30), "nobody answered"
+    answer = ours.recv()
+    process.join(30)
+    return answer
+
+
+@pytest.fixture
+def torn_run() -> Iterator[RunDirectory]:
+    """A run of somebody else's, with torn tables, in a place that all can read."""
+    with tempfile.TemporaryDirectory() as home:
+        Path(home).chmod(0o755)
+        run = RunDirectory.create(TrainingConfig(run_dir=home))
+        write_journal(run, [status("running"), episode(1), status("stopped")])
+        run.write_state("stopped", reason=None)
+        for path in (run.monitor_file, run.journal_file):
+            with path.open("ab") as file:
+                file.write(b"1.5,12")
+        for path in (run.path, *run.path.iterdir()):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        yield run
+
+
+def read_all(path: Path) -> tuple[Any, ...]:
+    run = RunDirectory(path)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        episodes = run.episodes()["episode"].tolist()
+        states = [entry.get("state") for entry in run.journal()]
+    problems = len(run.verify())
+    return run.holder(), episodes, states, run.last_seq(), len(told), problems
+
+
+WHAT_IS_THERE = (None, [1], ["running", "stopped"], 3, 2, 2)
+
+
+@pytest.mark.parametrize("has_lock_file", [False, True])
+def test_a_run_is_read_where_nothing_can_be_written(
+    has_lock_file: bool, torn_run: RunDirectory, tmp_path: Path
+) -> None:
+    if has_lock_file:
+        with torn_run.lock():
+            pass
+    files = {path: path.stat().st_mtime_ns for path in torn_run.path.iterdir()}
+    with read_only_view(torn_run.path, tmp_path / "view") as view:
+        assert read_all(view) == WHAT_IS_THERE
+        with torn_run.lock():
+            assert RunDirectory(view).holder() == os.getpid()
+        assert RunDirectory(view).holder() is None
+        with pytest.raises(ConfigError, match="view cannot be written to"):
+            RunDirectory(view).reopen(torn_run.config())
+    torn_run.lock_file.unlink()
+    files.pop(torn_run.lock_file, None)
+    now = {path: path.stat().st_mtime_ns for path in torn_run.path.iterdir()}
+    assert now == files
+
+
+@pytest.mark.parametrize("has_lock_file", [False, True])
+def test_a_run_of_somebody_elses_is_read(
+    has_lock_file: bool, torn_run: RunDirectory
+) -> None:
+    if has_lock_file:
+        with torn_run.lock():
+            pass
+    torn_run.path.chmod(0o555)
+    path, config = torn_run.path, torn_run.config()
+    # What is imported late, is by now.
+    assert read_all(path) == WHAT_IS_THERE
+    assert call_as_nobody(lambda: read_all(path)) == WHAT_IS_THERE
+    if has_lock_file:
+        with torn_run.lock():
+            holder = call_as_nobody(lambda: RunDirectory(path).holder())
+            assert holder == os.getpid()
+    refusal = call_as_nobody(lambda: RunDirectory(path).reopen(config))
+    assert isinstance(refusal, ConfigError)
+    assert f"{path} cannot be written to" in str(refusal)
+
+
+def test_files_that_may_not_be_read_are_told_and_the_rest_is_read(
+    torn_run: RunDirectory,
+) -> None:
+    if os.geteuid() == 0:
+        torn_run.path.chmod(0o777)
+    with torn_run.lock():
+        pass
+    for path in (torn_run.journal_file, torn_run.lock_file):
+        path.chmod(0)
+    path = torn_run.path
+
+    def read() -> tuple[Any, ...]:
+        run = RunDirectory(path)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            episodes = run.episodes()["episode"].tolist()
+            entries = [*run.journal()]
+        said = [str(one.message) for one in told]
+        return run.holder(), episodes, entries, said, run.verify()
+
+    holder, episodes, entries, said, problems = call_as_nobody(read)
+    assert (holder, episodes, entries) == (None, [1], [])
+    unreadable = f"{torn_run.journal_file} cannot be read: Permission denied"
+    assert unreadable in said
+    assert unreadable in problems
+
+
+def test_a_run_json_that_may_not_be_read_is_not_replaced(
+    torn_run: RunDirectory,
+) -> None:
+    torn_run.path.chmod(0o777)
+    before = torn_run.state_file.read_bytes()
+    torn_run.state_file.chmod(0)
+    path = torn_run.path
+    refusal = call_as_nobody(lambda: RunDirectory(path).write_state("failed"))
+    assert isinstance(refusal, PermissionError)
+    torn_run.state_file.chmod(0o644)
+    assert torn_run.state_file.read_bytes() == before
+
+
+def test_rewards_that_are_no_finite_numbers_are_read_back(run: RunDirectory) -> None:
+    rewards = [math.nan, math.inf, -math.inf, np.float64("nan"), np.float32("inf"), 2.0]
+    told = [{**episode(n), "reward": r} for n, r in enumerate(rewards, 1)]
+    write_journal(run, told)
+    found = run.episodes()
+    assert found["episode"].tolist() == [1, 2, 3, 4, 5, 6]
+    np.testing.assert_array_equal(found["reward"], rewards)
+    assert found["reward"].dtype == np.float64
+    assert len(run.since(0)) == len(rewards)
+
+
+@pytest.mark.parametrize(
+    ("text", "reward"),
+    [
+        *((f"{sign}{text}", math.nan) for sign in ("", "-") for text in ("nan", "NaN")),
+        *((text, math.inf) for text in ("inf", "Inf", "Infinity", "INF", "+inf")),
+        *((text, -math.inf) for text in ("-inf", "-Infinity")),
+    ],
+)
+def test_any_spelling_of_a_reward_is_read(
+    text: str, reward: float, run: RunDirectory
+) -> None:
+    write_journal(run, [episode(1), episode(2)])
+    with run.monitor_file.open("a") as file:
+        file.write(f"{text},12,0.250,3,0,3,36,3\n")
+    np.testing.assert_array_equal(run.episodes()["reward"], [1.5, 1.5, reward])
+
+
+@pytest.mark.parametrize("torn", ["", "n", "na", "i", "-", "1.5e", "1.5n"])
+def test_half_a_reward_is_none(torn: str, run: RunDirectory) -> None:
+    write_journal(run, [episode(1), {**episode(2), "reward": math.nan}])
+    with run.monitor_file.open("a") as file:
+        file.write(f"{torn},12,0.250,3,0,3,36,3\n")
+    with pytest.warns(DamagedRunWarning, match=r"monitor\.csv: 1 lines"):
+        assert run.episodes()["episode"].tolist() == [1, 2]
+
+
+def test_a_relative_path_stays_the_same_directory_wherever_one_goes(
+    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = [RunDirectory(run.run_id), RunDirectory(f"~/{run.run_id}")]
+    monkeypatch.chdir("/")
+    for one in found:
+        assert one.path == run.path
+        assert one.config() == run.config()

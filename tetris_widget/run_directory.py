@@ -63,11 +63,18 @@ MODEL_DEPTH = 3
 MAX_RUN_ID = 255
 METADATA_NAME = "metadata.json"
 RECORD_NAME = "record.json"
+# Of what a damaged file is kept as, when it is made anew.
+DAMAGED_SUFFIX = ".damaged"
 # What reading a zip that is none, or that was cut or changed, can raise.
 DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 # In every model's file, as SB3 writes them.
 MODEL_MEMBER = "data"
 LOCK_SECONDS = 0.05
+# How tables spell what is no number on purpose, and what is empty.
+_NAN = tuple(
+    sign + text for sign in ("", "+", "-") for text in ("nan", "NaN", "NAN", "Nan")
+)
+_EMPTY = ("", *_NAN)
 # What `atomic_file` writes to, before it takes the place of the file.
 _TEMPORARY = re.compile(r".+\.tmp\.\d+-\d+")
 # Answers of file systems that have no locks (some network and cloud drives).
@@ -96,11 +103,14 @@ class RunDirectory:
     """The files of one run.
 
     Attributes:
-        path: the directory.
+        path: the directory; absolute, wherever the process goes afterwards.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser().absolute()
+        # What the files said when they were whole; somebody may delete or damage them.
+        self._known_config: TrainingConfig | None = None
+        self._known_state: dict[str, Any] = {}
         # What readers have warned of, so that each is said once.
         self._said: set[str] = set()
 
@@ -117,8 +127,13 @@ class RunDirectory:
         run.path.mkdir(parents=True)
         model = config.initial_model
         origin = None if model is None else origin_of(Path(model))
-        facts = {"seed": config.seed, "versions": versions(), "parent": origin}
-        run._describe(config, format=FORMAT, **facts)
+        run._known_state = {
+            "format": FORMAT,
+            "seed": config.seed,
+            "versions": versions(),
+            "parent": origin,
+        }
+        run._describe(config)
         return run
 
     @classmethod
@@ -151,18 +166,18 @@ class RunDirectory:
             self.config()
         except ConfigError as error:
             problems.append(f"the configuration cannot be read: {error}")
-        if not self.state():
+        if not self._recorded():
             problems.append(f"{self.state_file} is missing or cannot be read")
         for path in (self.journal_file, self.monitor_file, self.progress_file):
             if not path.exists():
                 if self._should_have(path):
                     problems.append(f"{path} is missing")
-            elif not _ends_whole(path):
-                problems.append(f"{path} ends in half a line, which readers skip")
+            elif (flaw := _flaw_of_table(path)) is not None:
+                problems.append(f"{path} {flaw}")
         # Elsewhere the metadata are of the one that was saved last.
         crowned = (self.best_model_file, self.best_evaluated_model_file)
         for path in sorted(self.path.rglob("*.zip")):
-            reason = _damage(path)
+            reason = damage_of(path)
             if reason is not None:
                 problems.append(f"{path} is damaged: {reason}")
             elif path in crowned and not _is_described(path):
@@ -189,23 +204,44 @@ class RunDirectory:
         """Make ready for going on with the run, by this configuration.
 
         Raises:
-            ConfigError: another version of this package has made it.
+            ConfigError: it cannot be gone on with, see `check_resumable`.
             RunBusyError: another process writes to the directory.
             OSError: it cannot be written.
         """
+        self.check_resumable()
+        with self.lock():
+            self._describe(config, reason=None, resumed_with=versions())
+
+    def check_resumable(self) -> None:
+        """Make sure that nothing but the lack of a checkpoint keeps it from going on.
+
+        Raises:
+            ConfigError: the configuration is missing or damaged, another version of
+                this package has made the run, or a file of it cannot be written.
+        """
+        self.config()
         if (found := self.state().get("format")) != FORMAT:
             raise ConfigError(
                 f"{self.path} is of version {found}; allowed: {FORMAT}; it can be "
                 "read, but not gone on with"
             )
-        with self.lock():
-            self._describe(config, reason=None, resumed_with=versions())
+        tables = self.journal_file, self.monitor_file, self.progress_file
+        models = self.last_model_file.parent
+        for path in (self.path, self.lock_file, *tables, models):
+            if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+                raise ConfigError(
+                    f"{path} cannot be written to; allowed: to read the run, or to go "
+                    "on with a copy of it"
+                )
 
     def _describe(self, config: TrainingConfig, **fields: Any) -> None:
         # The kernel waits for no disk: `sync` is the training process's.
-        config_text = to_json(config.to_dict(), indent=2)
-        write_atomically(self.config_file, config_text, sync=False)
+        self._write_config(config, sync=False)
         self._write_state("starting", fields, sync=False)
+
+    def _write_config(self, config: TrainingConfig, sync: bool) -> None:
+        write_atomically(self.config_file, to_json(config.to_dict(), indent=2), sync)
+        self._known_config = config
 
     def sync(self) -> None:
         """Let the configuration and run.json survive a power cut.
@@ -330,7 +366,7 @@ class RunDirectory:
                 "tetris-widget reads it"
             )
         try:
-            return TrainingConfig.from_file(self.config_file)
+            config = TrainingConfig.from_file(self.config_file)
         except ConfigError as error:
             made_with, own = self.state().get("versions", {}), versions()
             made_by, here = made_with.get(PACKAGES[0]), own[PACKAGES[0]]
@@ -339,26 +375,84 @@ class RunDirectory:
             raise ConfigError(
                 f"{error}; tetris-widget {made_by} made this run, this is {here}"
             ) from None
+        self._known_config = config
+        return config
 
     def state(self) -> dict[str, Any]:
-        """Return run.json, or an empty dict when there is none that can be read."""
+        """Return run.json; where it is not whole, what other files tell of the same.
+
+        That is `format`, `seed`, `parent`, and of the last status `state`, `reason` and
+        `timesteps`. An empty dict: there is no configuration that can be read either.
+        """
+        recorded = self._recorded()
+        if "format" in recorded:
+            return recorded
+        return {**self._told_elsewhere(), **recorded}
+
+    def _recorded(self) -> dict[str, Any]:
+        """Return run.json; an empty dict if it is missing or cannot be read."""
         try:
-            state = json.loads(self.state_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found = _to_dict(self.state_file.read_bytes())
+        except OSError:
+            found = None
+        if found is not None and "format" in found:
+            self._known_state = found
+        return found or {}
+
+    def _told_elsewhere(self) -> dict[str, Any]:
+        """Return what can be known of a run without its run.json."""
+        try:
+            config = TrainingConfig.from_file(self.config_file)
+        except ConfigError:
             return {}
-        return state if isinstance(state, dict) else {}
+        model = config.initial_model
+        origin = None if model is None else origin_of(Path(model))
+        # What this version reads has its format.
+        facts = {"format": FORMAT, "seed": config.seed, "parent": origin}
+        entries = self._entries_backwards()
+        last = next((e for e in entries if e.get("type") == "status"), {})
+        told = {name: last.get(name) for name in ("state", "reason", "timesteps")}
+        return {**facts, **(told if last else {})}
 
     def write_state(self, state: str, **fields: Any) -> None:
         """Replace `state` and `fields` in run.json, keeping its other fields.
 
+        A damaged file is kept as `run.json.damaged`, and made anew from what is known.
+        So is a configuration that somebody deleted, if this object has read it.
+
         Raises:
-            OSError: it cannot be written.
+            OSError: it cannot be written, or cannot be read (and nothing is replaced).
         """
         self._write_state(state, fields, sync=True)
 
     def _write_state(self, state: str, fields: dict[str, Any], sync: bool) -> None:
-        merged = {**self.state(), "state": state, "changed_at": time.time(), **fields}
+        if self._known_config is not None and not self.config_file.exists():
+            self._write_config(self._known_config, sync)
+        try:
+            data = self.state_file.read_bytes()
+        except FileNotFoundError:
+            data = b"{}"
+        found = _to_dict(data)
+        if found is None:
+            self._keep_aside(data, sync)
+        kept = found or {}
+        if "format" not in kept:
+            kept = {**(self._known_state or self._told_elsewhere()), **kept}
+        merged = {**kept, "state": state, "changed_at": time.time(), **fields}
         write_atomically(self.state_file, to_json(merged, indent=2), sync)
+        self._known_state = merged
+        # Not before: a warning may be made an error.
+        if found is None:
+            self._warn(
+                f"{self.state_file} was damaged; it is kept as {self.state_file.name}"
+                f"{DAMAGED_SUFFIX}, and made anew from the rest"
+            )
+
+    def _keep_aside(self, damaged: bytes, sync: bool) -> None:
+        aside = self.state_file.with_name(self.state_file.name + DAMAGED_SUFFIX)
+        # Of several, the first is the one that had the facts.
+        if not aside.exists():
+            write_atomically(aside, damaged, sync)
 
     def journal(self) -> Iterator[dict[str, Any]]:
         """Yield what happened, in order; lines that are not whole are skipped.
@@ -412,14 +506,21 @@ class RunDirectory:
         return frame
 
     def holder(self) -> int | None:
-        """Return the pid of the process that writes to the directory now, if any."""
-        if not self.lock_file.exists():
-            return None
+        """Return the pid of the process that writes to the directory now, if any.
+
+        To ask needs no more than to read; of a lock that one may not even read, nobody
+        is known.
+        """
+        import fcntl
+
         try:
-            with self._locked(LOCK_SECONDS):
+            # Those who ask don't hinder one another.
+            with self._locked(os.O_RDONLY, fcntl.LOCK_SH, LOCK_SECONDS):
                 return None
         except RunBusyError as error:
             return error.pid
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            return None
 
     @contextlib.contextmanager
     def lock(self, patience: float = LOCK_SECONDS) -> Iterator[None]:
@@ -436,21 +537,24 @@ class RunDirectory:
             RunBusyError: another process has it; the message names its pid.
             OSError: the lock cannot be made.
         """
-        with self._locked(patience) as descriptor:
+        import fcntl
+
+        flags = os.O_RDWR | os.O_CREAT
+        with self._locked(flags, fcntl.LOCK_EX, patience) as descriptor:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             yield
 
     @contextlib.contextmanager
-    def _locked(self, patience: float) -> Iterator[int]:
+    def _locked(self, flags: int, kind: int, patience: float) -> Iterator[int]:
         import fcntl
 
-        descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(self.lock_file, flags, 0o644)
         until = time.monotonic() + patience
         try:
             while True:
                 try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
                 except BlockingIOError:
                     if time.monotonic() > until:
                         raise RunBusyError(self.path, _pid_in(self.lock_file)) from None
@@ -608,12 +712,15 @@ class RunDirectory:
     # Reading what may be damaged
 
     def _read(self, path: Path) -> bytes:
-        """Return a file's whole lines; nothing if there is no file."""
+        """Return a file's whole lines; nothing if there is none that can be read."""
         try:
             data = path.read_bytes()
         except FileNotFoundError:
             if self._should_have(path):
                 self._warn(f"{path} is missing")
+            return b""
+        except OSError as error:
+            self._warn(f"{path} {_unreadable(error)}")
             return b""
         whole = data[: data.rfind(b"\n") + 1]
         # A living writer is in the middle of a line now and then.
@@ -630,7 +737,7 @@ class RunDirectory:
             path: of the table.
             columns: it has at least these.
             whole: those that hold a whole number in every row.
-            real: those that hold a number in every row.
+            real: those that hold a number, or NaN by name, in every row.
         """
         import pandas as pd
 
@@ -641,6 +748,8 @@ class RunDirectory:
         names = first.decode("utf-8", "replace").strip().split(",")
         if not set(columns) <= set(names):  # the header is lost, or there is no file
             names, rows = list(columns), table
+        # An empty field is torn where there must be a number, and NaN is not.
+        empty = {name: _NAN if name in real else _EMPTY for name in names}
         # The first row says how many numbers a row has, and of which kind.
         head = f"{','.join(names)}\n{','.join('0' for _ in names)}\n".encode()
         frame: pd.DataFrame = pd.read_csv(
@@ -649,10 +758,13 @@ class RunDirectory:
             encoding_errors="replace",
             quoting=csv.QUOTE_NONE,
             low_memory=False,
-        )
-        frame = frame[1:].apply(pd.to_numeric, errors="coerce")
+            keep_default_na=False,
+            na_values=empty,
+        )[1:]
+        is_nan = frame[real].isna()
+        frame = frame.apply(pd.to_numeric, errors="coerce")
         are_rows = (frame[whole].abs() <= MAX_COUNT).all(axis=1)
-        are_rows &= frame[real].notna().all(axis=1)
+        are_rows &= (frame[real].notna() | is_nan).all(axis=1)
         frame = frame[are_rows].reset_index(drop=True)
         self._warn_of_garbage(path, rows.count(b"\n") - len(frame))
         return frame.astype(dict.fromkeys(whole, "int64"))
@@ -813,7 +925,8 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def _damage(path: Path) -> str | None:
+def damage_of(path: Path) -> str | None:
+    """Return what is wrong with a model's file; None if it is whole."""
     try:
         with zipfile.ZipFile(path) as archive:
             bad = archive.testzip()
@@ -823,6 +936,27 @@ def _damage(path: Path) -> str | None:
     except (OSError, EOFError, *DAMAGED_ZIP) as error:
         return str(error)
     return None if bad is None else f"{bad} has changed"
+
+
+def _to_dict(data: bytes) -> dict[str, Any] | None:
+    """Return a JSON object; None if it is torn, or none."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _unreadable(error: OSError) -> str:
+    return f"cannot be read: {error.strerror or error}"
+
+
+def _flaw_of_table(path: Path) -> str | None:
+    try:
+        is_whole = _ends_whole(path)
+    except OSError as error:
+        return _unreadable(error)
+    return None if is_whole else "ends in half a line, which readers skip"
 
 
 def _is_described(model: Path) -> bool:
@@ -857,10 +991,10 @@ def sync_file(path: Path) -> None:
 
 
 def _lines_backwards(path: Path) -> Iterator[bytes]:
-    """Yield a file's whole lines, the last first; none if there is no file."""
+    """Yield a file's whole lines, the last first; none if none may be read."""
     try:
         file = path.open("rb")
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return
     with file:
         position = file.seek(0, os.SEEK_END)
