@@ -579,6 +579,46 @@ def test_what_is_no_model_is_refused(
     assert library.names() == []
 
 
+def test_a_file_that_is_not_whole_is_called_so_and_not_to_be_trusted(
+    library: ModelLibrary, run: RunDirectory, tmp_path: Path
+) -> None:
+    whole = library.export(library.save("a", run, "best").stem, tmp_path)
+    cut = tmp_path / "cut.zip"
+    refusals = {tmp_path / "nowhere.zip": "is not there", tmp_path: "cannot be read: "}
+    for path, reason in refusals.items():
+        assert_refused(library, path, reason)
+    data = whole.read_bytes()
+    for size in (0, 10, len(data) // 2, len(data) - 10):
+        cut.write_bytes(data[:size])
+        assert_refused(library, cut, "is damaged, or no model: ")
+    at = data.index(b"policy.pth") + 500
+    cut.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    assert_refused(library, cut, r"is damaged, or no model: policy\.pth has changed")
+    shutil.copy(cut, library.file("b"))
+    with pytest.raises(ModelFileError, match=r"b\.zip is damaged, or no model"):
+        library.load("b")
+
+
+def assert_refused(library: ModelLibrary, path: Path, reason: str) -> None:
+    with pytest.raises(ModelFileError, match=f"{path.name} {reason}") as refusal:
+        library.import_model(path, "new")
+    assert "trust" not in str(refusal.value)
+    assert "new" not in library.names()
+
+
+def test_a_relative_path_stays_the_same_library_wherever_one_goes(
+    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = [ModelLibrary("models"), ModelLibrary("~/models")]
+    monkeypatch.chdir("/")
+    found[0].save("a", run, "best")
+    for one in found:
+        assert one.path == tmp_path / "models"
+        assert one.names() == ["a"]
+
+
 def test_a_damaged_model_is_listed_and_refused(
     library: ModelLibrary, run: RunDirectory
 ) -> None:

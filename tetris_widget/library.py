@@ -24,6 +24,7 @@ from tetris_widget.run_directory import (
     METADATA_NAME,
     RunDirectory,
     check_name,
+    damage_of,
     origin_of,
     read_metadata,
     sync_file,
@@ -439,6 +440,7 @@ def _check_notes(notes: str) -> str:
 def _config_in(metadata: Mapping[str, Any], path: Path) -> TrainingConfig:
     values = metadata.get("config")
     if not isinstance(values, dict):
+        _check_whole(path)
         raise ModelFileError(
             f"{path} is not a model that a library has saved. Loading it runs whatever "
             "code its maker put in; if you trust them, pass trust=True"
@@ -451,6 +453,19 @@ def _config_in(metadata: Mapping[str, Any], path: Path) -> TrainingConfig:
             f"version: {error}"
         ) from None
     return _of_our_game(config, path)
+
+
+def _check_whole(path: Path) -> None:
+    """Refuse what is no file that could be loaded, however much it is trusted."""
+    try:
+        path.open("rb").close()
+    except FileNotFoundError:
+        raise ModelFileError(f"{path} is not there") from None
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror}") from None
+    reason = damage_of(path)
+    if reason is not None:
+        raise ModelFileError(f"{path} is damaged, or no model: {reason}")
 
 
 def _of_our_game(config: TrainingConfig, path: Path) -> TrainingConfig:
