@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -14,9 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.test_run_directory import read_only_view
 from tetris_widget import TrainingConfig, TrainingPanel
 from tetris_widget.config import ConfigError
-from tetris_widget.run_directory import RunBusyError, RunDirectory
+from tetris_widget.run_directory import (
+    DamagedRunWarning,
+    RunBusyError,
+    RunDirectory,
+)
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -259,3 +265,128 @@ def test_entries_of_the_journal_that_are_not_whole_are_left_out_and_said(
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"config\.json"):
         TrainingPanel.attach(tmp_path)
+
+
+def notes(panel: TrainingPanel) -> list[str]:
+    return [entry["text"] for entry in panel._history.since(0)[2]]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    home = tmp_path_factory.mktemp("runs")
+    options = {**SMALL, "total_timesteps": 2_048}
+    config = TrainingConfig(**options, run_dir=str(home))
+    with ExitStack() as stack:
+        panel = stack.enter_context(TrainingPanel(config))
+        panel.start()
+        wait_for(lambda: panel.status == "Finished")
+        return panel._need_run()
+
+
+def test_a_run_that_can_only_be_read_is_shown_and_not_gone_on_with(
+    panels: ExitStack, finished: RunDirectory, tmp_path: Path
+) -> None:
+    copy = RunDirectory(shutil.copytree(finished.path, tmp_path / "run"))
+    with copy.monitor_file.open("a") as file:
+        file.write("1.5,12")
+    before = {path: path.stat().st_mtime_ns for path in copy.path.rglob("*")}
+    with read_only_view(copy.path, tmp_path / "view") as view:
+        with pytest.warns(DamagedRunWarning, match=r"monitor\.csv ends in half"):
+            panel = panels.enter_context(TrainingPanel.attach(view))
+        assert panel.status == "Finished"
+        assert panel._status()["episodes"] == len(finished.episodes()) > 0
+        assert panel._status()["best_lines"] == finished.episodes()["lines"].max()
+        assert not panel._status()["can_resume"]
+        refusal = f"{view} cannot be written to; allowed: to read the run"
+        assert any(refusal in text for text in notes(panel))
+        with pytest.raises(ConfigError, match="view cannot be written to"):
+            panel.resume()
+        assert panel.status == "Finished"
+        panel.close()
+    after = {path: path.stat().st_mtime_ns for path in copy.path.rglob("*")}
+    assert after == before
+
+
+def test_a_run_that_was_killed_is_shown_where_nothing_can_be_written(
+    panels: ExitStack, finished: RunDirectory, tmp_path: Path
+) -> None:
+    copy = RunDirectory(shutil.copytree(finished.path, tmp_path / "run"))
+    copy.write_state("running")
+    with read_only_view(copy.path, tmp_path / "view") as view:
+        panel = panels.enter_context(TrainingPanel.attach(view))
+        assert panel.status == "Failed"
+        assert panel._status()["episodes"] == len(finished.episodes())
+        panel.close()
+
+
+@pytest.mark.parametrize("torn", [None, b"", b'{"format": 1, "see'])
+def test_a_run_whose_run_json_was_lost_is_shown_and_goes_on(
+    torn: bytes | None, panels: ExitStack, finished: RunDirectory, tmp_path: Path
+) -> None:
+    copy = RunDirectory(shutil.copytree(finished.path, tmp_path / "run"))
+    copy.state_file.unlink()
+    if torn is not None:
+        copy.state_file.write_bytes(torn)
+    panel = panels.enter_context(TrainingPanel.attach(copy.path))
+    assert panel.status == "Finished"
+    assert panel._status()["can_resume"]
+    with ExitStack() as told:
+        if torn is not None:
+            told.enter_context(pytest.warns(DamagedRunWarning, match="was damaged"))
+        panel.resume()
+    wait_for(lambda: panel.status == "Finished" and panel._status()["marks"])
+    assert panel._status()["timesteps"] >= 4_096
+    state = RunDirectory(copy.path).state()
+    assert (state["format"], state["state"]) == (1, "finished")
+
+
+def test_a_run_whose_files_were_deleted_meanwhile_goes_on(
+    panels: ExitStack, config: TrainingConfig
+) -> None:
+    panel = panels.enter_context(TrainingPanel(config))
+    train(panel)
+    run = RunDirectory(panel._need_run().path)
+    versions = run.state()["versions"]
+    run.config_file.unlink()
+    run.state_file.unlink()
+    panel.stop()
+    wait_for(lambda: panel.status == "Stopped" and panel._status()["can_resume"])
+    assert run.config() == panel.config
+    before = panel._status()["timesteps"]
+    panel.resume()
+    wait_for(lambda: panel._status()["timesteps"] > before + 500)
+    panel.stop()
+    wait_for(lambda: panel.status == "Stopped")
+    assert run.state()["format"] == 1
+    assert run.state()["versions"] == versions
+
+
+def test_a_run_whose_configuration_was_damaged_is_not_offered_to_go_on(
+    panels: ExitStack, config: TrainingConfig
+) -> None:
+    panel = panels.enter_context(TrainingPanel(config))
+    train(panel)
+    panel._need_run().config_file.write_text("{")
+    panel.stop()
+    wait_for(lambda: any("cannot be resumed" in text for text in notes(panel)))
+    assert not panel._status()["can_resume"]
+    assert panel._need_run().checkpoints()
+    assert "config.json: " in notes(panel)[-1]
+    with pytest.raises(ConfigError, match=r"config\.json: "):
+        panel.resume()
+    assert panel.status == "Stopped"
+
+
+def test_a_run_is_attached_to_by_a_path_from_where_one_is(
+    panels: ExitStack,
+    finished: RunDirectory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(finished.path.parent)
+    monkeypatch.setenv("HOME", str(finished.path.parent))
+    for path in (finished.run_id, f"~/{finished.run_id}"):
+        panel = panels.enter_context(TrainingPanel.attach(path))
+        monkeypatch.chdir(tmp_path)
+        assert panel.run_dir == str(finished.path)
+        assert len(panel.episodes) == panel._status()["episodes"] > 0

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tetris_widget.config import (
     CHANGEABLE_ON_RESUME,
+    ConfigError,
     TrainingConfig,
     check_reward,
     check_speed,
@@ -174,10 +175,23 @@ class TrainingPanel:
                 text = f"{lost:,} entries of the journal are not whole, and left out"
                 self._history.note("warning", text)
             self._load(_read_tables(run))
-            self._can_resume = bool(run.checkpoints())
+            self._offer_resume()
             # Not the journal's: a resume takes nothing back from `best_eval/`.
             self._best_eval = _interval(read_metadata(run.best_evaluated_model_file))
             self._update_snapshot()
+
+    def _offer_resume(self) -> None:
+        """Find out whether the run that has ended can go on; say what is in the way."""
+        self._can_resume = False
+        if self._run is None or not self._run.checkpoints():
+            return
+        try:
+            self._run.check_resumable()
+        except ConfigError as error:
+            text = f"this run cannot be resumed: {error}"
+            self._history.note("warning", text, self._elapsed())
+        else:
+            self._can_resume = True
 
     def _replay(self, entry: Message) -> None:
         """Take in an entry of the journal, as when it happened."""
@@ -328,6 +342,7 @@ class TrainingPanel:
             elif self._manager.is_running() or run is None or not run.checkpoints():
                 return self._ask(self._manager.resume_training, "nothing to resume")
             run = self._need_run()
+            run.check_resumable()
             self._save_as_ended()
             changes = {"view": self._view, "speed": self._speed, **changes}
             if self._state() == "finished" and checkpoint is None:
@@ -600,7 +615,7 @@ class TrainingPanel:
         if state in TERMINAL:
             self._note_end(message)
             self._save_as_ended()
-            self._can_resume = self._run is not None and bool(self._run.checkpoints())
+            self._offer_resume()
             if state != "failed":
                 # The next Start is instant too.
                 threading.Timer(PUSH_SECONDS, self._prepare).start()
