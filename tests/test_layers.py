@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "tetris_widget"
 ALLOWED = {
     "config": set(),
     "ipc": set(),
+    "guard": set(),
     "game": set(),
     "env_ids": {"config"},
     "registration": set(),
@@ -19,7 +20,14 @@ ALLOWED = {
     "history": set(),
     "run_directory": {"config"},
     "training": {"config", "env_ids", "ipc", "run_directory", "game", "envs"},
-    "manager": {"config", "env_ids", "ipc", "run_directory", "training.worker"},
+    "manager": {
+        "config",
+        "env_ids",
+        "guard",
+        "ipc",
+        "run_directory",
+        "training.worker",
+    },
     "panel": {
         "config",
         "history",

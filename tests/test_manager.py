@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import queue
@@ -18,13 +19,19 @@ import psutil
 import pytest
 
 from tests.toy import ToyManager
+from tetris_widget import guard
 from tetris_widget.config import ConfigError, TrainingConfig
+from tetris_widget.guard import LOOK_SECONDS, PATIENCE_SECONDS
+from tetris_widget.manager import DID_NOT_ANSWER, EXIT_SECONDS, KILL_SECONDS
 from tetris_widget.run_directory import RunDirectory
+from tetris_widget.training import worker
 
 pytestmark = pytest.mark.timeout(90)
 
 # Generous: the goal of every call is 0.1 s.
 CALL_SECONDS = 0.5
+# From its kernel's death on, no training process lives longer.
+ORPHAN_SECONDS = 7.0
 
 
 class Listener:
@@ -354,6 +361,129 @@ def test_a_process_that_hangs_is_killed(
     assert manager.stop_training(timeout=30)
     assert manager.status == "stopped"
     assert "SIGKILL" in manager.get_status()["reason"]
+    # Not for lack of memory, as when the system kills it.
+    assert manager.get_status()["reason"] == DID_NOT_ANSWER
+
+
+HANGS = """
+import signal, sys, time
+from tests.toy import ToyManager
+from tetris_widget.config import TrainingConfig
+if __name__ == "__main__":
+    manager = ToyManager({listener})
+    assert manager.start_training(TrainingConfig(run_dir={home!r}))
+    while manager.get_status()["effective"] != "running":
+        if {listener} is None and not manager.metrics_queue.empty():
+            manager.metrics_queue.get()
+        time.sleep(0.01)
+    print(manager.get_status()["pid"], flush=True)
+    {then}
+"""
+NOT_YET_ENDED = "time.sleep(1000)"
+
+
+@contextlib.contextmanager
+def a_kernel_whose_training_hangs(
+    home: Path, fault: str = "deaf", listener: str = "print", then: str = NOT_YET_ENDED
+) -> Iterator[tuple[subprocess.Popen[str], psutil.Process]]:
+    """Give a kernel's process, and the one that trains: both are gone afterwards."""
+    script = home / "script.py"
+    script.write_text(HANGS.format(home=str(home), listener=listener, then=then))
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "TOY_FAULT": fault}
+    with (home / "said.txt").open("w") as said:
+        kernel = subprocess.Popen(
+            [sys.executable, script], stdout=said, text=True, env=environment
+        )
+
+    def pids() -> list[str]:
+        lines = (home / "said.txt").read_text().splitlines(keepends=True)
+        return [line for line in lines if line.strip().isdigit()]
+
+    try:
+        wait_for(pids)
+        worker = psutil.Process(int(pids()[0]))
+        try:
+            yield kernel, worker
+        finally:
+            if worker.is_running():
+                worker.kill()
+    finally:
+        kernel.kill()
+        kernel.wait(20)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no guard")
+@pytest.mark.parametrize("fault", ["deaf", "stopped by a signal"])
+def test_a_process_that_hangs_does_not_outlive_its_kernel(
+    fault: str, tmp_path: Path
+) -> None:
+    with a_kernel_whose_training_hangs(tmp_path, fault) as (kernel, worker):
+        if fault != "deaf":
+            worker.suspend()
+        wait_for(lambda: _guards(psutil.Process(kernel.pid)))
+        guards = _guards(psutil.Process(kernel.pid))
+        before = time.monotonic()
+        kernel.kill()
+        kernel.wait(20)
+        wait_for(lambda: has_ended(worker), 20)
+        # One that is not deaf has its time to write a checkpoint, and to leave.
+        assert PATIENCE_SECONDS <= time.monotonic() - before <= ORPHAN_SECONDS
+        assert len(guards) == 1
+        wait_for(lambda: has_ended(guards[0]))
+
+
+def test_a_process_that_answers_has_its_time_when_its_kernel_is_gone() -> None:
+    longest = worker.PARENT_CHECK_SECONDS + worker.DEADLINE_SECONDS
+    assert longest <= PATIENCE_SECONDS
+    assert PATIENCE_SECONDS + LOOK_SECONDS < ORPHAN_SECONDS
+
+
+@pytest.mark.parametrize("listener", ["print", "None"])
+def test_a_process_that_hangs_does_not_keep_its_kernel_from_ending(
+    listener: str, tmp_path: Path
+) -> None:
+    training = a_kernel_whose_training_hangs(tmp_path, "deaf", listener, then="pass")
+    with training as (kernel, worker):
+        assert kernel.wait(EXIT_SECONDS + KILL_SECONDS + 10) == 0
+        assert not worker.is_running()
+    (path,) = tmp_path.glob("*/run.json")
+    recorded = RunDirectory(path.parent).state()
+    assert (recorded["state"], recorded["reason"]) == ("stopped", DID_NOT_ANSWER)
+    assert recorded["rung"] == "SIGKILL"
+
+
+def test_a_forked_child_of_the_kernel_ends_without_the_training(
+    tmp_path: Path,
+) -> None:
+    then = "import os; os.waitpid(os.fork() or sys.exit(), 0); print(0); time.sleep(99)"
+    with a_kernel_whose_training_hangs(tmp_path, then=then) as (_, worker):
+        wait_for(lambda: "\n0\n" in (tmp_path / "said.txt").read_text())
+        assert worker.is_running()
+
+
+def test_a_guard_kills_a_group_whose_parent_is_gone_and_nobody_else() -> None:
+    family = "sleep 100 & sleep 100"
+    reader, writer = os.pipe()
+    with subprocess.Popen(["sh", "-c", family], start_new_session=True) as worker:
+        wait_for(psutil.Process(worker.pid).children)
+        (child,) = psutil.Process(worker.pid).children()[:1]
+        guarding = "from tetris_widget import guard; import sys; guard.start"
+        start = f"{guarding}(sys.executable, {worker.pid}, {reader}, 0.2)"
+        command = [sys.executable, "-c", start]
+        # What has ended: its number may be another's by now.
+        os.close(writer)
+        subprocess.run(command, pass_fds=[reader], check=True, timeout=60)
+        time.sleep(1.0)
+        assert worker.poll() is None
+        assert child.is_running()
+        os.close(reader)
+        reader, writer = os.pipe()
+        command[-1] = f"{guarding}(sys.executable, {worker.pid}, {reader}, 0.2)"
+        subprocess.run(command, pass_fds=[reader], check=True, timeout=60)
+        assert worker.wait(20) == -signal.SIGKILL
+        wait_for(lambda: has_ended(child))
+    os.close(reader)
+    os.close(writer)
 
 
 def test_without_a_listener_the_queue_is_the_callers(config: TrainingConfig) -> None:
@@ -417,6 +547,43 @@ def test_a_run_is_resumed_in_its_directory_with_what_may_change(
     wait_for(is_effectively(manager, "running"))
 
 
+def end_in_the_journal(run: RunDirectory, state: str) -> None:
+    """Let a run's journal have its end, and a run.json from before that."""
+    before = run.state_file.read_text()
+    run.record_end(state, "the goal is reached", 0, timesteps=7, elapsed=0.5)
+    run.state_file.write_text(before)
+
+
+@pytest.mark.parametrize("run_json", ["stale", "lost"])
+def test_an_adopted_run_has_ended_as_its_journal_says(
+    run_json: str, manager: ToyManager, config: TrainingConfig
+) -> None:
+    run = RunDirectory.create(config)
+    end_in_the_journal(run, "finished")
+    if run_json == "lost":
+        run.state_file.unlink()
+    written = run.journal_file.read_bytes()
+    assert manager.adopt(run)
+    status = manager.get_status()
+    assert (status["status"], status["effective"]) == ("finished", "finished")
+    assert status["reason"] == "the goal is reached"
+    assert run.journal_file.read_bytes() == written
+    recorded = run.state()
+    assert (recorded["state"], recorded["timesteps"]) == ("finished", 7)
+
+
+def test_the_end_before_a_resume_is_not_the_end_of_an_adopted_run(
+    manager: ToyManager, config: TrainingConfig
+) -> None:
+    run = RunDirectory.create(config)
+    end_in_the_journal(run, "finished")
+    run.reopen(config)
+    assert manager.adopt(run)
+    assert manager.status == "failed"
+    assert manager.get_status()["reason"] == "its training process ended without a word"
+    assert [entry["state"] for entry in run.journal()] == ["finished", "failed"]
+
+
 def test_a_checkpoint_needs_a_name_for_a_file(manager: ToyManager) -> None:
     with pytest.raises(ValueError, match="name: 'a/b' is refused"):
         manager.save_checkpoint("a/b")
@@ -466,6 +633,8 @@ def test_start_and_stop_leak_nothing(
     for _ in range(5):
         cycle()
     wait_for(lambda: not _toys(me))
+    wait_for(lambda: not _guards(me))
+    assert psutil.STATUS_ZOMBIE not in [child.status() for child in me.children()]
     wait_for(lambda: threading.active_count() <= threads + 1)
     assert me.num_fds() <= descriptors + 4
 
@@ -479,8 +648,21 @@ def test_the_kernel_needs_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def has_ended(process: psutil.Process) -> bool:
+    """Whether it has; an orphan may be a zombie until the system looks after it."""
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
 def _toys(me: psutil.Process) -> list[psutil.Process]:
     return [child for child in me.children() if "spawn_main" in _command_line(child)]
+
+
+def _guards(kernel: psutil.Process) -> list[psutil.Process]:
+    children = kernel.children()
+    return [child for child in children if guard.__file__ in _command_line(child)]
 
 
 def _command_line(process: psutil.Process) -> str:

@@ -8,6 +8,7 @@ Deliberately doesn't know Jupyter, torch, or what the messages are good for.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import multiprocessing
@@ -16,13 +17,16 @@ import queue
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from multiprocessing import spawn
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
+from tetris_widget import guard
 from tetris_widget.config import (
     ConfigError,
     TrainingConfig,
@@ -52,11 +56,16 @@ STOP_SECONDS = 4.0
 SAVING_SECONDS = 10.0
 TERMINATE_SECONDS = 2.0
 KILL_SECONDS = 2.0
+# When the interpreter ends it asks by SIGTERM, which the process heeds in less.
+EXIT_SECONDS = 6.0
 READ_SECONDS = 0.5
 # A process that has been silent for so long does not respond. Importing torch from a
 # slow disk is silent, too.
 SILENCE_SECONDS = 2.0
 STARTING_SILENCE_SECONDS = 10.0
+DID_NOT_ANSWER = (
+    "by force: the training process did not answer the stop, and was killed (SIGKILL)"
+)
 logger = logging.getLogger(__name__)
 
 
@@ -118,6 +127,7 @@ class TrainingManager:
         self.status = "idle"
         self.process: SpawnProcess | None = None
         self._new_channels()
+        _managers.add(self)
 
     @staticmethod
     def _training_worker(
@@ -223,6 +233,10 @@ class TrainingManager:
             recorded = run.state()
             if recorded.get("state") in TERMINAL:
                 self._finish(recorded["state"], recorded.get("reason"))
+            elif (end := _journalled_end(run, recorded)) is not None:
+                names = ("state", "reason", "timesteps", "elapsed", "rung")
+                _record_end(run, since=0, **{n: end[n] for n in names if n in end})
+                self._finish(end["state"], end["reason"])
             else:
                 reason = "its training process ended without a word"
                 _record_end(run, run.last_seq(), "failed", reason)
@@ -435,6 +449,13 @@ class TrainingManager:
         self.metrics_queue.observer = self._observe
         with _sigint_blocked():
             self.process.start()
+        if os.name != "nt":
+            threading.Thread(
+                target=self._guard,
+                args=(self.process,),
+                name="training-guard",
+                daemon=True,
+            ).start()
         if self._on_message is not None:
             threading.Thread(
                 target=self._read,
@@ -442,6 +463,18 @@ class TrainingManager:
                 name="training-reader",
                 daemon=True,
             ).start()
+
+    def _guard(self, process: SpawnProcess) -> None:
+        """Let a process end this one if the kernel cannot; wait until that is over."""
+        python, pid = spawn.get_executable(), process.pid
+        assert pid is not None
+        try:
+            started = guard.start(python, pid, process.sentinel)
+        except OSError as error:
+            logger.warning("the training process has no guard: %s", error)
+            return
+        with contextlib.suppress(ChildProcessError):  # somebody waits for all children
+            os.waitpid(started, 0)
 
     def _command(self, command: Message) -> None:
         with self._lock:
@@ -622,6 +655,8 @@ class TrainingManager:
             state, reason = recorded["state"], recorded.get("reason")
         elif self.status == "stopping":
             state, reason = "stopped", f"by force: {_cause(process.exitcode)}"
+            if self._rung == "SIGKILL":
+                reason = DID_NOT_ANSWER
             rung = {"rung": self._rung}
         else:
             state, reason = "failed", _cause(process.exitcode)
@@ -669,14 +704,73 @@ class TrainingManager:
         _kill(process)
         _has_ended(process, KILL_SECONDS)
 
+    def _ask_at_exit(self) -> None:
+        """Ask the process to end, as multiprocessing would; see `_end_all`."""
+        with self._lock:
+            process = self.process
+            if process is None or not self._is_alive():
+                return
+            if self._is_warm:
+                _kill(process)
+                return
+            if not self._ended.is_set():
+                self.status = "stopping"
+            self._note_rung(process, "SIGTERM")
+            process.terminate()
+
+    def _end_at_exit(self) -> None:
+        """Wait until the process has done so; if it does not, kill it."""
+        process = self.process
+        if process is None:
+            return
+        if not _has_ended(process, EXIT_SECONDS):
+            self._note_rung(process, "SIGKILL")
+            _kill(process)
+            _has_ended(process, KILL_SECONDS)
+        # What it could not write about its end is written.
+        self.wait(KILL_SECONDS)
+
     def _note_rung(self, process: SpawnProcess, rung: str) -> None:
         with self._lock:
             if self.process is process:
                 self._rung = rung
 
 
+# No manager is forgotten while its process lives: its guard's thread knows it.
+_managers: weakref.WeakSet[TrainingManager] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    # In a forked child they are its parent's.
+    os.register_at_fork(after_in_child=_managers.clear)
+
+
+@atexit.register
+def _end_all() -> None:
+    """End all processes, within a time, when the interpreter ends.
+
+    Multiprocessing does so next, and would wait for ever for one that hangs. No thread
+    can be started any more, so it is not done by the ladder.
+    """
+    ending = list(_managers)
+    for manager in ending:
+        manager._ask_at_exit()
+    for manager in ending:
+        manager._end_at_exit()
+
+
 def _is_end(message: Message) -> bool:
     return bool(message["type"] == "status" and message["state"] in TERMINAL)
+
+
+def _journalled_end(run: RunDirectory, recorded: Message) -> Message | None:
+    """Return the end that a run's journal has, but its run.json (`recorded`) not yet.
+
+    None if there is none, or if the run was taken up again after it.
+    """
+    statuses = [entry for entry in run.journal() if entry["type"] == "status"]
+    if not statuses or not _is_end(statuses[-1]):
+        return None
+    end = statuses[-1]
+    return end if end["time"] > recorded.get("changed_at", 0.0) else None
 
 
 def _record_end(
