@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from stable_baselines3 import PPO
 from tests.test_library import forge
 from tests.training.runs import SMALL, new_run
 from tetris_widget.config import TrainingConfig
-from tetris_widget.librarian import Librarian
+from tetris_widget.librarian import CLOSE_SECONDS, Librarian
 from tetris_widget.library import ModelLibrary
 from tetris_widget.run_directory import RunDirectory
 from tetris_widget.training.best import model_zip
@@ -357,6 +358,69 @@ def test_a_process_with_nothing_to_do_ends_without_a_word(
     assert not [m for m in told.of_type("told") if m["level"] == "error"]
     librarian.request({"do": "demo", "names": ["a"], "speed": 1.0})
     wait_for(lambda: told.of_type("demo")[-1]["boards"])
+
+
+def test_a_process_that_hangs_keeps_nobody_waiting(
+    librarian: Librarian, told: Told, library: ModelLibrary, run: RunDirectory
+) -> None:
+    library.save("a", run, "last")
+    librarian.request({"do": "demo", "names": ["a"], "speed": 1.0})
+    wait_for(lambda: told.of_type("frame"))
+    assert librarian._stage is not None
+    process = psutil.Process(librarian._stage.process.pid)
+    process.suspend()
+    # A slider that is pulled to and fro: more than goes into a pipe.
+    for _ in range(5_000):
+        librarian.request({"do": "speed", "speed": 0.5})
+    librarian.request({"do": "rename", "name": "a", "new_name": "b"})
+    try:
+        told.wait_for_text("“a” is now “b”")
+        closing = threading.Thread(target=librarian.close, daemon=True)
+        closing.start()
+        closing.join(3 * CLOSE_SECONDS + 1.0)
+        assert not closing.is_alive()
+        assert not process.is_running()
+        wait_for(lambda: "library-writer" not in names_of_threads(), 5)
+    finally:
+        if process.is_running():
+            process.kill()
+
+
+def names_of_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate()]
+
+
+def test_a_process_that_hangs_does_not_keep_its_kernel_from_ending(
+    tmp_path: Path,
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import psutil\n"
+        "from tetris_widget.librarian import Librarian\n"
+        "from tetris_widget.library import ModelLibrary\n"
+        "if __name__ == '__main__':\n"
+        f"    librarian = Librarian(ModelLibrary({str(tmp_path)!r}), print)\n"
+        "    librarian._send({'do': 'end_demo'})\n"
+        "    process = psutil.Process(librarian._stage.process.pid)\n"
+        "    process.suspend()\n"
+        "    while process.status() != psutil.STATUS_STOPPED:\n"
+        "        pass\n"
+        "    print(process.pid, flush=True)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment
+    ) as kernel:
+        assert kernel.stdout is not None
+        lines = iter(kernel.stdout.readline, "")
+        process = psutil.Process(next(int(line) for line in lines if line[0] != "{"))
+        try:
+            assert kernel.wait(20) == 0
+            assert not process.is_running()
+        finally:
+            if process.is_running():
+                process.kill()
+            kernel.kill()
 
 
 def test_a_model_that_must_be_trusted_is_not_shown(

@@ -7,17 +7,21 @@ run that trains feels it. Deliberately doesn't know browsers or who asks.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import multiprocessing
+import os
 import queue
 import secrets
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +43,8 @@ class _Stage:
     """The process, as the librarian knows it.
 
     Attributes:
-        jobs: that it was sent and hasn't done yet, in order.
+        jobs: that it was given and hasn't done yet, in order.
+        unsent: those of them that are not in its pipe yet, pickled; None is the end.
         demo: the number of the last one that it was asked for.
         is_dismissed: whether it was told to end.
     """
@@ -47,6 +52,9 @@ class _Stage:
     process: SpawnProcess
     connection: Connection
     jobs: deque[Message] = field(default_factory=deque)
+    unsent: queue.SimpleQueue[memoryview | None] = field(
+        default_factory=queue.SimpleQueue
+    )
     demo: int = 0
     is_dismissed: bool = False
 
@@ -83,6 +91,7 @@ class Librarian:
             target=self._work, name="librarian", daemon=True
         )
         self._thread.start()
+        _librarians.add(self)
 
     def request(self, job: Message) -> None:
         """Have a job done, and return at once."""
@@ -213,10 +222,11 @@ class Librarian:
                 self._send_on(self._stage, job)
 
     def _send_on(self, stage: _Stage, job: Message) -> None:
+        # A process that hangs reads nothing, and soon its pipe is full: not here.
+        data = ForkingPickler.dumps(job)
         stage.jobs.append(job)
         self._used_at = time.monotonic()
-        with contextlib.suppress(OSError):  # it dies; its reader says what is not done
-            stage.connection.send(job)
+        stage.unsent.put(data)
 
     def _end_idle_process(self) -> None:
         with self._lock:
@@ -231,12 +241,18 @@ class Librarian:
             if ended is None:
                 return
             ended.is_dismissed = True
-        with contextlib.suppress(OSError):  # it has ended already
-            ended.connection.send({"do": "close"})
+        ended.unsent.put(ForkingPickler.dumps({"do": "close"}))
         ended.process.join(CLOSE_SECONDS)
         if ended.process.is_alive():
             ended.process.kill()
             ended.process.join(CLOSE_SECONDS)  # or it stays as a zombie
+
+    def _kill_at_exit(self) -> None:
+        with self._lock:
+            stage = self._stage
+        if stage is not None:
+            stage.is_dismissed = True
+            stage.process.kill()
 
     def _spawn(self) -> _Stage:
         context = multiprocessing.get_context("spawn")
@@ -250,10 +266,17 @@ class Librarian:
         process.start()
         there.close()
         spawned = _Stage(process, here)
-        threading.Thread(
-            target=self._read, args=(spawned,), name="library-reader", daemon=True
-        ).start()
+        for work, name in ((self._read, "reader"), (self._write, "writer")):
+            threading.Thread(
+                target=work, args=(spawned,), name=f"library-{name}", daemon=True
+            ).start()
         return spawned
+
+    def _write(self, stage: _Stage) -> None:
+        """Send a process its jobs, until it ends."""
+        with contextlib.suppress(OSError):  # its reader says what is not done
+            while (data := stage.unsent.get()) is not None:
+                stage.connection.send_bytes(data)
 
     def _read(self, stage: _Stage) -> None:
         """Pass on what a process says, until it ends."""
@@ -282,6 +305,7 @@ class Librarian:
 
     def _mourn(self, stage: _Stage) -> None:
         """Say what a process that has ended leaves undone."""
+        stage.unsent.put(None)
         with self._lock:
             if self._stage is stage:
                 self._stage = None
@@ -298,6 +322,24 @@ class Librarian:
         if names:
             text += f"; not saved: {_and(names)}"
         self._tell("error", text)
+
+
+# None is forgotten while its process lives: the thread that reads knows it.
+_librarians: weakref.WeakSet[Librarian] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    # In a forked child they are its parent's.
+    os.register_at_fork(after_in_child=_librarians.clear)
+
+
+@atexit.register
+def _kill_all() -> None:
+    """Kill all processes when the interpreter ends.
+
+    Multiprocessing would do so by SIGTERM next, and wait for ever for one that a signal
+    has stopped.
+    """
+    for librarian in list(_librarians):
+        librarian._kill_at_exit()
 
 
 _TRUST = "load it by panel.library.load(name, trust=True) in Python"
