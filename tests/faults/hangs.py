@@ -16,6 +16,7 @@ from tests.faults.matrix import Kernel, Measure, case, check_told, wait_for
 from tests.faults.toy import FAULT, ToyManager
 from tetris_widget.config import TrainingConfig
 from tetris_widget.manager import (
+    DID_NOT_ANSWER,
     KILL_SECONDS,
     READ_SECONDS,
     STOP_SECONDS,
@@ -81,6 +82,7 @@ def hangs(times: int, home: Path) -> list[Measure]:
             kernel.until_told("stopped")
             # Native code that keeps Python's lock hears no SIGTERM.
             assert "SIGKILL" in status["reason"], status["reason"]
+            assert status["reason"] == DID_NOT_ANSWER
             assert kernel.run.state()["rung"] == "SIGKILL"
             assert [*kernel.run.journal()][-1]["rung"] == "SIGKILL"
             check_told(kernel)
@@ -104,6 +106,7 @@ def stop_of_a_stopped(times: int, home: Path) -> list[Measure]:
                     assert not kernel.manager.stop_training(0.5)
                 assert kernel.manager.stop_training(LADDER_SECONDS)
             assert kernel.status()["rung"] == "SIGKILL"
+            assert kernel.status()["reason"] == DID_NOT_ANSWER
         return [bounded, ended, kernel.calls]
 
 

@@ -17,12 +17,16 @@ import psutil
 from jupyter_client.manager import KernelManager
 
 from tests.faults.matrix import Measure, case, wait_for
-from tests.faults.toy import ToyManager
+from tests.faults.toy import FAULT, ToyManager
+from tetris_widget import guard
+from tetris_widget.manager import DID_NOT_ANSWER
 from tetris_widget.panel import panel as panel_module
 from tetris_widget.panel.panel import TrainingPanel
 from tetris_widget.run_directory import RunDirectory
 
 GONE_SECONDS = 5.0
+# One that hangs has the time that one which doesn't may take, and is killed.
+ORPHAN_SECONDS = 7.0
 SLOWER_SECONDS = 0.5
 # A kernel that ends in good order asks its children to end; one that is killed can't.
 REASONS = (
@@ -69,6 +73,11 @@ class Notebook:
         assert reply["content"]["status"] == "ok", reply["content"]
         return "".join(said)
 
+    @property
+    def pid(self) -> int:
+        assert self.manager.provisioner is not None
+        return int(self.manager.provisioner.pid)  # type: ignore[attr-defined]
+
     def close(self) -> None:
         self.client.stop_channels()
         if self.manager.is_alive():
@@ -106,8 +115,7 @@ def end(book: Notebook, how: str) -> None:
     elif how == "shutdown":
         book.manager.shutdown_kernel()
     else:
-        assert book.manager.provisioner is not None
-        os.kill(book.manager.provisioner.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+        os.kill(book.pid, signal.SIGKILL)
 
 
 def check_attached(run: RunDirectory) -> None:
@@ -115,6 +123,13 @@ def check_attached(run: RunDirectory) -> None:
     recorded = run.state()
     assert recorded["state"] == "stopped", recorded
     assert recorded["reason"] in REASONS, recorded
+    # It was taken at the end, and the run goes on from there.
+    assert run.checkpoints()[0] == run.checkpoint_file(recorded["timesteps"])
+    check_it_goes_on(run, "Stopped")
+
+
+def check_it_goes_on(run: RunDirectory, status: str) -> None:
+    """A panel in another kernel attaches to a run, and resumes it."""
     # The toy's checkpoints are no zips.
     problems = [text for text in run.verify() if ".zip" not in text]
     assert not problems, problems
@@ -124,7 +139,7 @@ def check_attached(run: RunDirectory) -> None:
         TrainingPanel.attach(run.path) as panel,
     ):
         assert panel._history.episodes == kept
-        assert panel.status == "Stopped"
+        assert panel.status == status
         panel.resume()
         wait_for(lambda: panel._history.episodes > kept)
     numbers = run.episodes()["episode"].tolist()
@@ -165,6 +180,77 @@ def ends_of_kernels(times: int, home: Path) -> list[Measure]:
             assert all(map(is_gone, tree))
             check_attached(run)
     return [gone]
+
+
+@case("kernel: SIGKILL, while native code hangs, and while SIGSTOPped", 3, 1)
+def kernels_of_hanging_training(times: int, home: Path) -> list[Measure]:
+    gone = Measure("training process gone after", ORPHAN_SECONDS)
+    for fault in ("hang", "SIGSTOP") * times:
+        with hanging(fault, home) as (book, worker, run):
+            assert run.holder() == worker.pid
+            (beside,) = guards(book)
+            end(book, "kill")
+            gone.add(wait_for(lambda one=worker: has_ended(one)))
+            assert run.holder() is None
+            wait_for(lambda one=beside: has_ended(one))
+            check_it_goes_on(run, "Failed")
+            assert [*run.journal()][-1]["state"] == "stopped"
+            reasons = [entry.get("reason") for entry in run.journal()]
+            assert "its training process ended without a word" in reasons
+    return [gone]
+
+
+@case("kernel: exit(), while native code hangs, and while SIGSTOPped", 3, 1)
+def ends_of_hanging_training(times: int, home: Path) -> list[Measure]:
+    gone = Measure("training process gone after", ORPHAN_SECONDS)
+    for fault in ("deaf", "SIGSTOP") * times:
+        with hanging(fault, home) as (book, worker, run):
+            asked = time.monotonic()
+            book.client.execute("exit()")
+            wait_for(lambda one=worker: has_ended(one))
+            gone.add(time.monotonic() - asked)
+            wait_for(lambda one=book: not one.manager.is_alive())
+            recorded = run.state()
+            assert recorded["state"] == "stopped"
+            assert recorded["reason"] == DID_NOT_ANSWER
+            check_it_goes_on(run, "Stopped")
+    return [gone]
+
+
+@contextmanager
+def hanging(
+    fault: str, home: Path
+) -> Iterator[tuple[Notebook, psutil.Process, RunDirectory]]:
+    """Train in a notebook, until that is silent."""
+    environment = {} if fault == "SIGSTOP" else {FAULT: fault}
+    with mock.patch.dict(os.environ, environment), notebook() as book:
+        pid, run = show(book, home)
+        worker = psutil.Process(pid)
+        if fault == "SIGSTOP":
+            worker.suspend()
+        silence = "print(panel._manager.get_status()['silent_seconds'])"
+        wait_for(lambda: float(book.execute(silence)) > 1.0)
+        with mock.patch.dict(os.environ):
+            # Whoever goes on with the run has no fault.
+            os.environ.pop(FAULT, None)
+            try:
+                yield book, worker, run
+            finally:
+                if not has_ended(worker):
+                    worker.kill()
+
+
+def guards(book: Notebook) -> list[psutil.Process]:
+    children = psutil.Process(book.pid).children()
+    return [child for child in children if guard.__file__ in child.cmdline()]
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether it has; an orphan may be a zombie until the system looks after it."""
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 @case("kernel: Shutdown, against a kernel that trains nothing", full=5, short=1)
