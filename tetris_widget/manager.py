@@ -766,7 +766,12 @@ def _journalled_end(run: RunDirectory, recorded: Message) -> Message | None:
 
     None if there is none, or if the run was taken up again after it.
     """
-    statuses = [entry for entry in run.journal() if entry["type"] == "status"]
+    needed = {"state", "reason", "time"}
+    statuses = [
+        entry
+        for entry in run.journal()
+        if entry["type"] == "status" and needed <= entry.keys()
+    ]
     if not statuses or not _is_end(statuses[-1]):
         return None
     end = statuses[-1]
