@@ -188,20 +188,23 @@ def torn_tables(times: int, home: Path) -> list[Measure]:
         assert kernel.call("start_training", config)
         assert kernel.manager.wait(60)
         run = kernel.run
-        entries, episodes = list(run.journal()), run.episodes()
+        entries, episodes, metrics = [*run.journal()], run.episodes(), run.metrics()
         total = 0
-        for path in (run.journal_file, run.monitor_file):
+        for path in (run.journal_file, run.monitor_file, run.progress_file):
             whole = path.read_bytes()
-            for cut in range(1, 200):
+            # Of few metrics all but the names of the columns.
+            for cut in range(1, min(200, len(whole) - whole.index(b"\n"))):
                 path.write_bytes(whole[:-cut])
                 torn = RunDirectory(run.path)
                 with warnings.catch_warnings(record=True) as said:
                     warnings.simplefilter("always")
-                    kept = [*torn.journal()], torn.episodes()
+                    kept = [*torn.journal()], torn.episodes(), torn.metrics()
                 assert len(said) == (whole[-cut - 1 : -cut] != b"\n")
                 assert kept[0] == entries[: len(kept[0])]
                 assert len(kept[1]) == len(episodes) or path == run.monitor_file
                 assert (kept[1] == episodes.iloc[: len(kept[1])]).all(axis=None)
+                assert len(kept[2]) == len(metrics) or path == run.progress_file
+                assert (kept[2] == metrics.iloc[: len(kept[2])]).all(axis=None)
                 assert run.since(0)[0]["seq"] == 1
                 total += 1
             path.write_bytes(whole)
