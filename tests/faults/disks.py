@@ -136,7 +136,10 @@ def refuse_for_a_while(
     def texts() -> list[str]:
         return [m.get("text", "") for m in kernel.messages[said:]]
 
-    word.write_text(str(code))
+    # At once: half a word is none.
+    half = word.with_suffix(".half")
+    half.write_text(str(code))
+    half.replace(word)
     wait_for(lambda: all(any(words in t for t in texts()) for words in warnings))
     assert any(os.strerror(code) in text for text in texts())
     goes_on(kernel)
