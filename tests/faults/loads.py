@@ -153,7 +153,7 @@ def many_episodes(times: int, home: Path) -> list[Measure]:
         return [rate, kernel.calls]
 
 
-@case("seconds that the listener stalls, at full speed", full=10, short=2)
+@case("seconds that the listener stalls, at full speed", full=10, short=10)
 def stalled(times: int, home: Path) -> list[Measure]:
     config = TrainingConfig(total_timesteps=FOREVER, run_dir=str(home))
     grown = Measure("memory of the training process +", 20, "MB")
