@@ -139,7 +139,7 @@ def test_a_foreign_model_is_refused_and_python_is_offered(
     PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, device="cpu").save(foreign)
     for data, reason in {
         foreign.read_bytes(): "b.zip is not a model that a library has saved",
-        b"nonsense": "b.zip is damaged, or no model",
+        b"nonsense": "b.zip is not a model, or damaged",
     }.items():
         job = {"do": "import", "name": "b", "file": "b.zip", "data": data}
         librarian.request(job)

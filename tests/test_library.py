@@ -590,12 +590,12 @@ def test_a_file_that_is_not_whole_is_called_so_and_not_to_be_trusted(
     data = whole.read_bytes()
     for size in (0, 10, len(data) // 2, len(data) - 10):
         cut.write_bytes(data[:size])
-        assert_refused(library, cut, "is damaged, or no model: ")
+        assert_refused(library, cut, "is not a model, or damaged: ")
     at = data.index(b"policy.pth") + 500
     cut.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
-    assert_refused(library, cut, r"is damaged, or no model: policy\.pth has changed")
+    assert_refused(library, cut, r"is not a model, or damaged: policy\.pth has changed")
     shutil.copy(cut, library.file("b"))
-    with pytest.raises(ModelFileError, match=r"b\.zip is damaged, or no model"):
+    with pytest.raises(ModelFileError, match=r"b\.zip is not a model, or damaged"):
         library.load("b")
 
 

@@ -465,7 +465,7 @@ def _check_whole(path: Path) -> None:
         raise ModelFileError(f"{path} cannot be read: {error.strerror}") from None
     reason = damage_of(path)
     if reason is not None:
-        raise ModelFileError(f"{path} is damaged, or no model: {reason}")
+        raise ModelFileError(f"{path} is not a model, or damaged: {reason}")
 
 
 def _of_our_game(config: TrainingConfig, path: Path) -> TrainingConfig:
