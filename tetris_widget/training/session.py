@@ -541,9 +541,13 @@ class _Contest:
             self._save_winner()
 
     def _save_winner(self) -> None:
-        verdict = self._contest.take_verdict() or self._refused
-        if verdict is not None:
-            self._save(verdict)
+        winner = self._winner()
+        if winner is not None:
+            self._save(winner)
+
+    def _winner(self) -> Verdict | None:
+        """Return who is to be saved: a new best one, or one that a disk has refused."""
+        return self._contest.take_verdict() or self._refused
 
     def settle(self, reached: Candidate | None) -> None:
         """End, but give the last policies the time that it takes to become the best.
@@ -596,9 +600,10 @@ class _Contest:
             cost = time.perf_counter() - before
             spacing = max(OFFER_SPACING_SECONDS, cost / OFFER_BUDGET)
             self._offer_due = elapsed + spacing
-        if elapsed >= self._save_due:
+        winner = self._winner() if elapsed >= self._save_due else None
+        if winner is not None:
             before = time.perf_counter()
-            self._save_winner()
+            self._save(winner)
             self._save_due = elapsed + (time.perf_counter() - before) / SAVE_BUDGET
             if self._refused is not None:
                 self._save_due = max(self._save_due, elapsed + RETRY_SECONDS)
