@@ -18,8 +18,8 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.processes import command_line, guards_of, has_ended
 from tests.toy import ToyManager
-from tetris_widget import guard
 from tetris_widget.config import ConfigError, TrainingConfig
 from tetris_widget.guard import LOOK_SECONDS, PATIENCE_SECONDS
 from tetris_widget.manager import DID_NOT_ANSWER, EXIT_SECONDS, KILL_SECONDS
@@ -420,8 +420,8 @@ def test_a_process_that_hangs_does_not_outlive_its_kernel(
     with a_kernel_whose_training_hangs(tmp_path, fault) as (kernel, worker):
         if fault != "deaf":
             worker.suspend()
-        wait_for(lambda: _guards(psutil.Process(kernel.pid)))
-        guards = _guards(psutil.Process(kernel.pid))
+        wait_for(lambda: guards_of(psutil.Process(kernel.pid)))
+        guards = guards_of(psutil.Process(kernel.pid))
         before = time.monotonic()
         kernel.kill()
         kernel.wait(20)
@@ -633,7 +633,7 @@ def test_start_and_stop_leak_nothing(
     for _ in range(5):
         cycle()
     wait_for(lambda: not _toys(me))
-    wait_for(lambda: not _guards(me))
+    wait_for(lambda: not guards_of(me))
     assert psutil.STATUS_ZOMBIE not in [child.status() for child in me.children()]
     wait_for(lambda: threading.active_count() <= threads + 1)
     assert me.num_fds() <= descriptors + 4
@@ -648,25 +648,5 @@ def test_the_kernel_needs_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def has_ended(process: psutil.Process) -> bool:
-    """Whether it has; an orphan may be a zombie until the system looks after it."""
-    try:
-        return bool(process.status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
-
-
 def _toys(me: psutil.Process) -> list[psutil.Process]:
-    return [child for child in me.children() if "spawn_main" in _command_line(child)]
-
-
-def _guards(kernel: psutil.Process) -> list[psutil.Process]:
-    children = kernel.children()
-    return [child for child in children if guard.__file__ in _command_line(child)]
-
-
-def _command_line(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except (psutil.NoSuchProcess, psutil.ZombieProcess):
-        return ""
+    return [child for child in me.children() if "spawn_main" in command_line(child)]

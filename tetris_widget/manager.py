@@ -698,7 +698,11 @@ class TrainingManager:
             return
         self._note_rung(process, "SIGTERM")
         process.terminate()
-        if _has_ended(process, TERMINATE_SECONDS):
+        self._kill_after(process, TERMINATE_SECONDS)
+
+    def _kill_after(self, process: SpawnProcess, seconds: float) -> None:
+        """Take the last rung, if the process has not ended by itself in time."""
+        if _has_ended(process, seconds):
             return
         self._note_rung(process, "SIGKILL")
         _kill(process)
@@ -723,10 +727,7 @@ class TrainingManager:
         process = self.process
         if process is None:
             return
-        if not _has_ended(process, EXIT_SECONDS):
-            self._note_rung(process, "SIGKILL")
-            _kill(process)
-            _has_ended(process, KILL_SECONDS)
+        self._kill_after(process, EXIT_SECONDS)
         # What it could not write about its end is written.
         self.wait(KILL_SECONDS)
 

@@ -18,7 +18,7 @@ from jupyter_client.manager import KernelManager
 
 from tests.faults.matrix import Measure, case, wait_for
 from tests.faults.toy import FAULT, ToyManager
-from tetris_widget import guard
+from tests.processes import guards_of, has_ended
 from tetris_widget.manager import DID_NOT_ANSWER
 from tetris_widget.panel import panel as panel_module
 from tetris_widget.panel.panel import TrainingPanel
@@ -188,7 +188,7 @@ def kernels_of_hanging_training(times: int, home: Path) -> list[Measure]:
     for fault in ("hang", "SIGSTOP") * times:
         with hanging(fault, home) as (book, worker, run):
             assert run.holder() == worker.pid
-            (beside,) = guards(book)
+            (beside,) = guards_of(psutil.Process(book.pid))
             end(book, "kill")
             # With the last of its threads, a moment after the first, its lock is free.
             gone.add(
@@ -242,19 +242,6 @@ def hanging(
             finally:
                 if not has_ended(worker):
                     worker.kill()
-
-
-def guards(book: Notebook) -> list[psutil.Process]:
-    children = psutil.Process(book.pid).children()
-    return [child for child in children if guard.__file__ in child.cmdline()]
-
-
-def has_ended(process: psutil.Process) -> bool:
-    """Whether it has; an orphan may be a zombie until the system looks after it."""
-    try:
-        return bool(process.status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
 
 
 @case("kernel: Shutdown, against a kernel that trains nothing", full=5, short=1)
