@@ -22,9 +22,15 @@ from tests.processes import command_line, guards_of, has_ended
 from tests.toy import ToyManager
 from tetris_widget.config import ConfigError, TrainingConfig
 from tetris_widget.guard import LOOK_SECONDS, PATIENCE_SECONDS
-from tetris_widget.manager import DID_NOT_ANSWER, EXIT_SECONDS, KILL_SECONDS
+from tetris_widget.manager import (
+    DID_NOT_ANSWER,
+    EXIT_SECONDS,
+    KILL_SECONDS,
+    _Heard,
+)
 from tetris_widget.run_directory import RunDirectory
 from tetris_widget.training import worker
+from tetris_widget.training.journal import Journal
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -650,3 +656,72 @@ def test_the_kernel_needs_no_torch() -> None:
 
 def _toys(me: psutil.Process) -> list[psutil.Process]:
     return [child for child in me.children() if "spawn_main" in command_line(child)]
+
+
+def journalled(*kinds: str) -> list[dict[str, Any]]:
+    """Return what a training process tells, one of each kind in order."""
+    fields: dict[str, dict[str, Any]] = {
+        "episode": {"env": 0, "reward": 1.0, "lines": 2, "length": 3},
+        "status": {"state": "paused", "reason": None, "detail": None},
+    }
+    always = {"timesteps": 7, "elapsed": 0.5}
+    return [
+        {"type": kind, "episode": number, **always, **fields[kind]}
+        for number, kind in enumerate(kinds, 1)
+    ]
+
+
+def told_of(
+    run: RunDirectory, arriving: list[dict[str, Any]]
+) -> tuple[list[int], list[int]]:
+    """Let a manager hear what arrives; return the numbers told, and reads of the disk.
+
+    Each read is given as the number that it began after.
+    """
+    told: list[int] = []
+    reads: list[int] = []
+    manager = ToyManager(lambda message: told.append(message["seq"]))
+    heard = _Heard(run, 0, 0)
+    since = run.since
+
+    def count(seq: int) -> list[dict[str, Any]]:
+        reads.append(seq)
+        return since(seq)
+
+    run.since = count  # type: ignore[method-assign]
+    for message in arriving:
+        manager._deliver(heard, {**message, "run_id": run.run_id})
+    manager.close()
+    return told, reads
+
+
+@pytest.mark.parametrize(
+    ("kinds", "reads"),
+    [
+        # All that is there is told at once, and read once.
+        (["episode"] * 9, [0]),
+        # A state that is still on its way is waited for.
+        (["episode"] * 5 + ["status"] + ["episode"] * 3, [0, 6]),
+    ],
+)
+def test_who_is_behind_reads_the_disk_but_once(
+    kinds: list[str], reads: list[int], tmp_path: Path
+) -> None:
+    run = RunDirectory.create(TrainingConfig(run_dir=str(tmp_path)))
+    messages = journalled(*kinds)
+    Journal(run, pytest.fail).write(messages)
+    # Of those between, the queue has lost all but this one and states.
+    lossy = [m for m in messages if m["seq"] in (3, 9) or m["type"] == "status"]
+    assert told_of(run, lossy) == (list(range(1, 10)), reads)
+
+
+def test_what_is_not_written_yet_is_told_when_it_comes(tmp_path: Path) -> None:
+    run = RunDirectory.create(TrainingConfig(run_dir=str(tmp_path)))
+    messages = journalled("episode", "episode", "status", "episode")
+    journal = Journal(run, pytest.fail)
+    journal.write(messages)
+    # As if the last episode's file had been written, and the state's not yet.
+    run.journal_file.write_text("")
+    assert run.since(0)[-1]["seq"] == 4
+    told, _ = told_of(run, messages[1:])
+    assert told == [1, 2, 3, 4]

@@ -540,6 +540,8 @@ class TrainingManager:
                 return
             if seq > heard.told + 1:
                 self._catch_up(heard, seq)
+                if seq <= heard.told:
+                    return
                 # It may be of a state, and has been followed before the lost ones.
                 self._observe(message)
             heard.told = seq
@@ -548,20 +550,26 @@ class TrainingManager:
     def _catch_up(self, heard: _Heard, before: int | None) -> bool:
         """Tell what was journalled before number `before` (None: all) and not heard.
 
+        And what was after it, up to the next state: who is behind would read it at each
+        gap again. A state that is still on its way must not come after a later one.
+
         Returns:
             Whether the run's end was among it.
         """
         last = heard.told
         try:
-            missing = heard.run.since(heard.told, before)
+            missing = heard.run.since(heard.told)
         except OSError as error:
             missing = []
             logger.warning("%s cannot be read: %s", heard.run.path, error)
+        lost = 0
+        if before is not None:
+            lost = before - last - 1 - sum(one["seq"] < before for one in missing)
+            missing = [*_until_state(missing, before)]
         for message in missing:
             self._observe(message)
             heard.told = message["seq"]
             self._tell(message)
-        lost = 0 if before is None else before - last - 1 - len(missing)
         if lost > 0:
             self._tell(
                 {
@@ -756,6 +764,19 @@ def _end_all() -> None:
         manager._ask_at_exit()
     for manager in ending:
         manager._end_at_exit()
+
+
+def _until_state(messages: list[Message], seq: int) -> Iterator[Message]:
+    """Yield messages up to the first state from number `seq` on.
+
+    Or up to the first that is missing from there on: it may not be written yet.
+    """
+    for message in messages:
+        if message["seq"] >= seq:
+            if message["seq"] > seq or message["type"] == "status":
+                return
+            seq += 1
+        yield message
 
 
 def _is_end(message: Message) -> bool:

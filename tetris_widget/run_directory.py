@@ -575,21 +575,19 @@ class RunDirectory:
         episodes = (row["seq"] for row in self._episodes_backwards())
         return max(next(journal, 0), next(episodes, 0))
 
-    def since(self, seq: int, before: int | None = None) -> list[dict[str, Any]]:
+    def since(self, seq: int) -> list[dict[str, Any]]:
         """Return what was journalled after number `seq`, in order, as it was told.
 
         Episodes and entries of the journal are numbered together. Costs as much as
-        what it returns, and what came after, however long the run is.
+        what it returns, however long the run is.
 
         Args:
             seq: of the last that is known.
-            before: of the first that is known again; None: everything after `seq`.
         """
         found = [
             message
             for messages in (self._entries_backwards(), self._episodes_backwards())
             for message in itertools.takewhile(lambda one: one["seq"] > seq, messages)
-            if before is None or message["seq"] < before
         ]
         return sorted(found, key=lambda message: int(message["seq"]))
 
@@ -645,26 +643,12 @@ class RunDirectory:
 
     def _episodes_backwards(self) -> Iterator[dict[str, Any]]:
         """Yield the finished episodes as they were told, the last first."""
+        run_id = self.run_id
         for line in _lines_backwards(self.monitor_file):
             row = line.decode("utf-8", "replace").split(",")
             if len(row) == len(EPISODE_COLUMNS):
                 with contextlib.suppress(ValueError):  # the header, or half a line
-                    yield self._to_episode(row)
-
-    def _to_episode(self, row: list[str]) -> dict[str, Any]:
-        reward, length, elapsed, episode, env, lines, timesteps, seq = row
-        return {
-            "type": "episode",
-            "timesteps": int(timesteps),
-            "elapsed": float(elapsed),
-            "episode": int(episode),
-            "env": int(env),
-            "reward": float(reward),
-            "lines": int(lines) if lines else None,
-            "length": int(length),
-            "run_id": self.run_id,
-            "seq": int(seq),
-        }
+                    yield _to_episode(row, run_id)
 
     def rewind(
         self, timesteps: int, episodes: int, checkpoint: Path | None = None
@@ -988,6 +972,22 @@ def sync_file(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _to_episode(row: list[str], run_id: str) -> dict[str, Any]:
+    reward, length, elapsed, episode, env, lines, timesteps, seq = row
+    return {
+        "type": "episode",
+        "timesteps": int(timesteps),
+        "elapsed": float(elapsed),
+        "episode": int(episode),
+        "env": int(env),
+        "reward": float(reward),
+        "lines": int(lines) if lines else None,
+        "length": int(length),
+        "run_id": run_id,
+        "seq": int(seq),
+    }
 
 
 def _lines_backwards(path: Path) -> Iterator[bytes]:

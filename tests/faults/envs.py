@@ -23,15 +23,17 @@ REASONS = {
 @case("env raises, os._exit(0), sys.exit, KeyboardInterrupt, memory, SIGSEGV", 3)
 def failing_envs(times: int, home: Path) -> list[Measure]:
     # Not above: each training process imports this file, and that would be torch.
-    from tests.training.faults import FAULT, FailingManager
+    from tests.training.faults import COUNT_FILE, FAULT, FailingManager
 
     config = TrainingConfig(**SMALL, run_dir=str(home))
     faults = Measure("faults told by their reason", len(REASONS) * times, "")
     told = 0
+    count = home / "count"
     with Kernel(FailingManager) as kernel:
         for fault, reason in [*REASONS.items()] * times:
             kernel.messages.clear()
-            with mock.patch.dict(os.environ, {FAULT: fault}):
+            variables = {FAULT: fault, COUNT_FILE: str(count)}
+            with mock.patch.dict(os.environ, variables):
                 assert kernel.call("start_training", config)
             wait_for(lambda: not kernel.call("is_running"))
             status = kernel.status()
@@ -39,7 +41,12 @@ def failing_envs(times: int, home: Path) -> list[Measure]:
             kernel.until_told("failed")
             if fault != "leave":  # that one does end without a word
                 check_told(kernel)
-            assert kernel.of_type("episode"), f"{fault}: no episode was kept"
+            assert kernel.of_type("episode"), f"{fault}: no episode was told"
+            kept, counted = (
+                len(kernel.run.episodes()),
+                len(count.read_text().split("\n")),
+            )
+            assert kept == counted - 1, f"{fault}: {kept} of {counted - 1} episodes"
             told += 1
     faults.add(told)
     return [faults, kernel.calls]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import time
 from pathlib import Path
+from unittest import mock
 
 from tests.faults.matrix import Kernel, Measure, case, check_told, wait_for
 from tests.faults.toy import ToyManager
 from tests.training.test_worker import SMALL
 from tetris_widget.config import TrainingConfig
-from tetris_widget.manager import TrainingManager
 from tetris_widget.run_directory import RunDirectory, read_metadata
 
 FOREVER = 1_000_000_000
@@ -30,9 +31,14 @@ def kill(kernel: Kernel, failed: Measure) -> None:
 
 @case("SIGKILL at random points, a third of them paused, a third in updates", 60, 3)
 def sigkill(times: int, home: Path) -> list[Measure]:
+    # Not above: each training process imports this file, and that would be torch.
+    from tests.training.faults import COUNT_FILE, CountingManager
+
     config = TrainingConfig(**LONG_UPDATES, run_dir=str(home))
     failed = Measure("failed after", 1.0)
-    with Kernel(TrainingManager) as kernel:
+    count = home / "count"
+    variable = mock.patch.dict(os.environ, {COUNT_FILE: str(count)})
+    with variable, Kernel(CountingManager) as kernel:
         for number in range(times):
             # Half of them go on with the run, half start another.
             if number % 2:
@@ -51,6 +57,7 @@ def sigkill(times: int, home: Path) -> list[Measure]:
             kill(kernel, failed)
             check_told(kernel)
             check_best(kernel)
+            check_count(kernel, count)
         return [failed, kernel.calls]
 
 
@@ -63,6 +70,20 @@ def check_best(kernel: Kernel) -> None:
     assert best is not None or not path.exists(), "the best model is damaged"
     assert best is not None or not told, "the best model is missing"
     assert best is None or best["best_lines"] >= max(told, default=0), "it was better"
+
+
+def check_count(kernel: Kernel, count: Path) -> None:
+    """Every game that the environment saw end is kept, but for those of its last step.
+
+    It counts them before anybody can hear of them.
+    """
+    resumes = kernel.of_type("resume")
+    before = resumes[-1]["episode"] if resumes else 0
+    kept = kernel.run.episodes()["env"].tolist()[before:]
+    counted = [json.loads(line)[0] for line in count.read_text().splitlines()]
+    assert kept == counted[: len(kept)], "other games were kept"
+    lost = counted[len(kept) :]
+    assert len(set(lost)) == len(lost), f"games of these envs are lost: {lost}"
 
 
 @case("SIGKILL of a toy trainer at random points, then resume", 60, 6)

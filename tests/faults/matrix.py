@@ -20,7 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from tetris_widget.manager import TrainingManager
-from tetris_widget.run_directory import EPISODE_COLUMNS, RunDirectory
+from tetris_widget.run_directory import (
+    EPISODE_COLUMNS,
+    RunDirectory,
+    _to_episode,
+)
 
 Message = dict[str, Any]
 # No call of the kernel's takes longer, whatever the training process does.
@@ -282,6 +286,6 @@ def _superseded(run: RunDirectory) -> dict[int, Message]:
         with path.open(newline="") as file:
             for row in csv.reader(file):
                 if len(row) == len(EPISODE_COLUMNS) and row[-1].isdigit():
-                    episode = run._to_episode(row)
+                    episode = _to_episode(row, run.run_id)
                     found[episode["seq"]] = episode
     return found

@@ -49,6 +49,9 @@ class Messages(queue.SimpleQueue[dict[str, Any]]):
             self.all.append(item)
             self._journal.write([item])
 
+    def keep(self) -> None:
+        """All is on disk."""
+
     def sync(self) -> None:
         self._journal.sync()
 

@@ -37,6 +37,7 @@ def config(tmp_path: Path) -> TrainingConfig:
         ("exit", "SystemExit: 0"),
         ("interrupt", "KeyboardInterrupt"),
         ("memory", "MemoryError: cannot allocate a board"),
+        ("leave", "the training process ended without a word (exit code 0)"),
         ("segfault", "the training process was killed by SIGSEGV"),
     ],
 )
@@ -44,9 +45,12 @@ def test_an_environment_that_fails_is_a_failure_with_that_reason(
     fault: str,
     reason: str,
     config: TrainingConfig,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(FAULT, fault)
+    count = tmp_path / "count"
+    monkeypatch.setenv(COUNT_FILE, str(count))
     listener = Listener()
     manager = FailingManager(listener)
     assert manager.start_training(config)
@@ -57,6 +61,8 @@ def test_an_environment_that_fails_is_a_failure_with_that_reason(
     assert told
     kept = run.episodes()["episode"].tolist()
     assert kept[: len(told)] == told
+    # Every game that has ended, to the very last.
+    assert kept == list(range(1, len(count.read_text().splitlines()) + 1))
     assert run.state()["state"] == "failed"
     # Start works again, and the next one fails for the same reason: it did run.
     assert manager.start_training(config)

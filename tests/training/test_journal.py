@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +62,30 @@ def test_metrics_go_on_in_a_new_file_when_somebody_deletes_it(
     journal.close()
     assert warnings == [f"somebody deleted {run.progress_file}; a new one begins here"]
     assert run.metrics()["timesteps"].tolist() == [2, 3]
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """Let every write to a file fail."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_new_file_that_a_full_disk_refuses_leaves_none_open(tmp_path: Path) -> None:
+    run = RunDirectory.create(TrainingConfig(run_dir=str(tmp_path)))
+    journal = Journal(run, lambda _: None)
+    message = {"type": "episode", "reward": 1.0, "length": 2, "elapsed": 1.0}
+    message |= {"episode": 1, "env": 0, "lines": 3, "timesteps": 4}
+    with full_disk():
+        journal.write([message])
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        for _ in range(50):
+            journal.write([])
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+    journal.write([])
+    journal.close()
+    assert run.episodes()["lines"].tolist() == [3]

@@ -88,6 +88,46 @@ def test_it_is_on_disk_before_anybody_hears_of_it(
     assert run.episodes()["episode"].tolist() == [1]
 
 
+def test_what_is_to_be_kept_is_on_disk_at_once(
+    outbox: Outbox, run: RunDirectory
+) -> None:
+    for number in range(1, 200):
+        outbox.put(episode(number))
+        outbox.keep()
+        assert next(run._episodes_backwards())["episode"] == number
+
+
+def test_what_is_kept_does_not_wait_for_a_reader(
+    outbox: Outbox, run: RunDirectory
+) -> None:
+    with outbox._turn:  # as long as a reader takes nothing
+        outbox.put(episode(1))
+        outbox.keep()
+        assert len(run.episodes()) == 1
+
+
+def test_a_slow_disk_does_not_slow_the_training_down(
+    messages: BatchQueue, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(run, pytest.fail)
+    write = journal.write
+
+    def write_slowly(*arguments: Any) -> None:
+        time.sleep(0.05)
+        write(*arguments)
+
+    monkeypatch.setattr(journal, "write", write_slowly)
+    outbox = Outbox(messages, "run-1", journal)
+    before = time.monotonic()
+    for number in range(1, 201):
+        outbox.put(episode(number))
+        outbox.keep()
+    assert time.monotonic() - before < 5  # all at once would take 10 s
+    outbox.sync()
+    assert len(run.episodes()) == 200
+    outbox.close(0.1)
+
+
 def test_a_state_does_not_wait_for_the_next_flush(
     outbox: Outbox, messages: BatchQueue
 ) -> None:

@@ -103,6 +103,7 @@ class WebMetricsCallback(BaseCallback):
         background: called every 10 ms or so while the run isn't paused.
         between_rollouts: called at the beginning of each rollout.
         on_pause: called at the beginning of each pause.
+        on_episodes: called when all episodes that end with a step are reported.
         recorder: keeps the running games, for the best one to be played again.
         pulse: is told now and then that the run is alive, and its phase.
         store: has files written; at once, or on a thread (`writer.Writer.put`).
@@ -143,6 +144,7 @@ class WebMetricsCallback(BaseCallback):
         self.background: list[Callable[[], None]] = []
         self.between_rollouts: list[Callable[[], None]] = []
         self.on_pause: list[Callable[[], None]] = []
+        self.on_episodes: list[Callable[[], None]] = []
         self.recorder: Recorder | None = None
         self.pulse: Pulse | None = None
         self.store: Callable[[Callable[[], None]], None] = _at_once
@@ -422,6 +424,8 @@ class WebMetricsCallback(BaseCallback):
             )
             self._returns[env] = 0.0
             self._begun[env] = self._steps
+        for work in self.on_episodes:
+            work()
 
     def _on_episode_end(
         self, reward: float, lines: int | None, *, length: int = 0, env: int = 0

@@ -47,14 +47,11 @@ class Journal:
     def __init__(self, run: RunDirectory, warn: Callable[[str], None]) -> None:
         self._run = run
         self._warn = warn
-        self._files: dict[Path, int] = {}
+        self._episodes = _Lines(run.monitor_file, _monitor_header, self._warn_of_new)
+        self._events = _Lines(run.journal_file, str, self._warn_of_new)
         self._progress: ProgressFile | None = None
         self._progress_due = 0.0
         self._failed = False
-        # What a full disk refused, kept until it takes it again.
-        self._unwritten: dict[Path, bytearray] = {}
-        self._torn: dict[Path, bool] = {}
-        self._lost = 0
         self._seq = run.last_seq()
 
     def write(self, messages: Sequence[Message]) -> None:
@@ -67,28 +64,21 @@ class Journal:
                 self._seq += 1
                 message["seq"] = self._seq
         episodes = [_episode_row(m) for m in messages if m["type"] == "episode"]
-        now = time.time()
-        events = [
-            to_json({**m, "time": now}) + "\n"
-            for m in messages
-            if m["type"] in JOURNALLED
-        ]
+        events = [_event_line(m) for m in messages if m["type"] in JOURNALLED]
         metrics = [m for m in messages if m["type"] == "metrics"]
         failure: OSError | None = None
         # Each, also when the one before fails.
-        for path, lines, header in (
-            (self._run.monitor_file, episodes, _monitor_header()),
-            (self._run.journal_file, events, ""),
-        ):
+        for file, lines in ((self._episodes, episodes), (self._events, events)):
             try:
-                self._append(path, lines, header)
+                file.append(lines)
             except OSError as error:
                 failure = error
         try:
             self._write_progress(metrics)
         except OSError as error:
             failure = error
-        self._report(failure)
+        if failure is not None or self._failed:
+            self._report(failure)
 
     def sync(self) -> None:
         """Make what was written survive a power cut.
@@ -96,16 +86,16 @@ class Journal:
         Raises:
             OSError: something could not be written yet.
         """
-        if any(self._unwritten.values()):
+        files = (self._episodes, self._events)
+        if any(file.has_unwritten for file in files):
             raise OSError(errno.EIO, f"{self._run.path} cannot be written")
-        for descriptor in self._files.values():
-            os.fsync(descriptor)
+        for file in files:
+            file.sync()
 
     def close(self) -> None:
         """Close the files; what the disk refuses until now is lost, and was told."""
-        for descriptor in self._files.values():
-            os.close(descriptor)
-        self._files.clear()
+        self._episodes.close()
+        self._events.close()
         self._close_progress()
 
     def _close_progress(self) -> None:
@@ -114,50 +104,6 @@ class Journal:
             # Its last row may wait for a disk that is still full.
             with contextlib.suppress(OSError):
                 progress.close()
-
-    def _append(self, path: Path, lines: list[str], header: str) -> None:
-        pending = self._unwritten.setdefault(path, bytearray())
-        pending += "".join(lines).encode()
-        if not pending:
-            return
-        try:
-            if path not in self._files or not path.exists():
-                self._open(path, header)
-            self._write(path, pending)
-        except OSError:
-            self._bound(path)
-            raise
-
-    def _write(self, path: Path, pending: bytearray) -> None:
-        while pending:
-            # Unbuffered: what a full disk took half of must not be written twice.
-            written = os.write(self._files[path], pending)
-            self._torn[path] = pending[written - 1] != NEWLINE
-            del pending[:written]
-
-    def _open(self, path: Path, header: str) -> None:
-        was_deleted = path in self._files
-        if was_deleted:
-            os.close(self._files.pop(path))
-        end_line(path)
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        if not os.fstat(file).st_size and os.write(file, header.encode()) < len(header):
-            os.ftruncate(file, 0)
-            os.close(file)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._files[path] = file
-        if was_deleted:
-            self._warn_of_new(path)
-
-    def _bound(self, path: Path) -> None:
-        """Give up the oldest of too many lines, but not the rest of a torn one."""
-        lines = self._unwritten[path].splitlines(keepends=True)
-        excess = len(lines) - MAX_UNWRITTEN
-        if excess > 0:
-            first = int(self._torn.get(path, False))
-            del lines[first : first + excess]
-            self._unwritten[path] = bytearray().join(lines)
-            self._lost += excess
 
     def _write_progress(self, metrics: list[Message]) -> None:
         now = time.monotonic()
@@ -189,15 +135,113 @@ class Journal:
         if error is not None and not self._failed:
             self._warn(f"could not save to {self._run.path}: {error.strerror or error}")
         if error is None and self._failed:
-            lost = f"; {self._lost:,} lines are lost" if self._lost else ""
-            self._warn(f"saving to {self._run.path} works again{lost}")
-            self._lost = 0
+            lost = self._episodes.take_lost() + self._events.take_lost()
+            text = f"; {lost:,} lines are lost" if lost else ""
+            self._warn(f"saving to {self._run.path} works again{text}")
         self._failed = error is not None
+
+
+class _Lines:
+    """A file that lines are appended to, whatever becomes of it and of its disk.
+
+    Args:
+        path: it goes on there, or begins with what `header` returns.
+        warn_of_new: called with the path when somebody has deleted it.
+    """
+
+    def __init__(
+        self, path: Path, header: Callable[[], str], warn_of_new: Callable[[Path], None]
+    ) -> None:
+        self._path = path
+        self._header = header
+        self._warn_of_new = warn_of_new
+        self._descriptor: int | None = None
+        # What a full disk refused, kept until it takes it again.
+        self._unwritten = bytearray()
+        self._is_torn = False
+        self._lost = 0
+
+    @property
+    def has_unwritten(self) -> bool:
+        return bool(self._unwritten)
+
+    def append(self, lines: list[str]) -> None:
+        """Hand them to the operating system, after those that it has refused.
+
+        Raises:
+            OSError: it takes them not all; they are kept.
+        """
+        self._unwritten += "".join(lines).encode()
+        if not self._unwritten:
+            return
+        try:
+            if self._descriptor is None or not self._path.exists():
+                self._open()
+            self._write()
+        except OSError:
+            self._bound()
+            raise
+
+    def sync(self) -> None:
+        if self._descriptor is not None:
+            os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def take_lost(self) -> int:
+        """Return how many lines have been given up, and count anew."""
+        lost, self._lost = self._lost, 0
+        return lost
+
+    def _write(self) -> None:
+        assert self._descriptor is not None
+        while self._unwritten:
+            # Unbuffered: what a full disk took half of must not be written twice.
+            written = os.write(self._descriptor, self._unwritten)
+            self._is_torn = self._unwritten[written - 1] != NEWLINE
+            del self._unwritten[:written]
+
+    def _open(self) -> None:
+        was_deleted = self._descriptor is not None
+        self.close()
+        end_line(self._path)
+        file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            self._begin(file)
+        except OSError:
+            os.close(file)
+            raise
+        self._descriptor = file
+        if was_deleted:
+            self._warn_of_new(self._path)
+
+    def _begin(self, file: int) -> None:
+        header = self._header().encode()
+        if not os.fstat(file).st_size and os.write(file, header) < len(header):
+            os.ftruncate(file, 0)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _bound(self) -> None:
+        """Give up the oldest of too many lines, but not the rest of a torn one."""
+        lines = self._unwritten.splitlines(keepends=True)
+        excess = len(lines) - MAX_UNWRITTEN
+        if excess > 0:
+            first = int(self._is_torn)
+            del lines[first : first + excess]
+            self._unwritten = bytearray().join(lines)
+            self._lost += excess
 
 
 def _monitor_header() -> str:
     start = to_json({"t_start": time.time(), "env_id": "tetris_widget"})
     return f"#{start}\n{','.join(EPISODE_COLUMNS)}\n"
+
+
+def _event_line(message: Message) -> str:
+    return to_json({**message, "time": time.time()}) + "\n"
 
 
 def _episode_row(message: Message) -> str:

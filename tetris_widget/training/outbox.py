@@ -1,9 +1,9 @@
 """The training process's way out: disk first, then the queue, from one thread.
 
-Owns batching and back-pressure. The training thread only appends to a deque; if nobody
-reads at the other end, training goes on at the same speed and what is lossless is on
-disk. Deliberately doesn't know what the messages mean beyond which of them may be
-dropped.
+Owns batching and back-pressure. The training thread appends to a deque, and writes by
+itself only what a death of the process must not take; if nobody reads at the other end,
+training goes on at the same speed and what is lossless is on disk. Deliberately doesn't
+know what the messages mean beyond which of them may be dropped.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ MANY = 500
 MAX_WAITING = 5_000
 MAX_FRAMES_WAITING = 60
 URGENT = ("status", "error", "evaluation")
+# What writing at once may take of the training: so many seconds, and this share of the
+# time. What ends while it has taken more is written by the thread, a little later.
+KEEP_SECONDS = 0.5
+KEEP_SHARE = 0.05
 # Their texts, if any, are ours and short.
 PLAIN = ("episode", "metrics", "board")
 # Of one text; a message has two long ones at most.
@@ -54,10 +58,15 @@ class Outbox:
         self.journal = journal
         self._queue = metrics_queue
         self._inbox: deque[Message] = deque()
+        self._written: deque[Message] = deque(maxlen=MAX_WAITING)
         self._waiting: deque[Message] = deque(maxlen=MAX_WAITING)
         self._wake = threading.Event()
         self._has_boards = False
+        # Who sends may have to wait; who writes must not wait for that.
         self._turn = threading.Lock()
+        self._pen = threading.Lock()
+        self._begun = time.monotonic()
+        self._keeping = 0.0
         self._closing = False
         self._thread = threading.Thread(target=self._loop, name="outbox", daemon=True)
         self._thread.start()
@@ -83,12 +92,22 @@ class Outbox:
             self._write()
             self._send()
 
-    def _has_many(self) -> bool:
-        return len(self._inbox) + len(self._waiting) >= MANY
+    def keep(self) -> None:
+        """Write everything taken so far to disk, at once, unless the disk is slow.
 
-    def _keep(self) -> None:
-        with self._turn:
-            self._write()
+        What is written is safe from whatever ends this process at its next step.
+        """
+        before = time.monotonic()
+        if self._keeping > KEEP_SECONDS + KEEP_SHARE * (before - self._begun):
+            return
+        self._write()
+        self._keeping += time.monotonic() - before
+        if self._has_many():
+            self._wake.set()
+
+    def _has_many(self) -> bool:
+        waiting = (self._inbox, self._written, self._waiting)
+        return sum(map(len, waiting)) >= MANY
 
     def sync(self) -> None:
         """Write everything taken so far to disk, for good; wait for nobody's reading.
@@ -96,8 +115,8 @@ class Outbox:
         Raises:
             OSError: it cannot be written.
         """
-        with self._turn:
-            self._write()
+        with self._pen:
+            self._write_down()
             if self.journal is not None:
                 self.journal.sync()
 
@@ -120,8 +139,8 @@ class Outbox:
         self._thread.join(seconds)
         if last is not None:
             self.put(last)
-        with self._turn:
-            self._write()
+        with self._pen:
+            self._write_down()
             if self.journal is not None:
                 self.journal.close()
                 self.journal = None
@@ -147,22 +166,30 @@ class Outbox:
                     sent_at, self._has_boards = now, False
                     self.flush()
                 else:
-                    self._keep()
+                    self._write()
             except Exception:
                 # Into worker.log: what comes next is to be reported all the same.
                 traceback.print_exc()
 
     def _write(self) -> None:
+        with self._pen:
+            self._write_down()
+
+    def _write_down(self) -> None:
+        """Write what was taken; by whom the pen is held."""
         messages = [self._inbox.popleft() for _ in range(len(self._inbox))]
         for message in messages:
             if message["type"] not in PLAIN:
                 _shorten(message)
         if messages and self.journal is not None:
             self.journal.write(messages)
-        self._waiting.extend(_coalesce(messages))
+        self._written.extend(messages)
 
     def _send(self) -> None:
         """Send what waits, until the other side takes no more."""
+        # Not all at once: the training's thread may add to it meanwhile.
+        taken = [self._written.popleft() for _ in range(len(self._written))]
+        self._waiting.extend(_coalesce(taken))
         timeout = 0.0 if self._closing else FLUSH_SECONDS
         try:
             for batch in pack(list(self._waiting)):

@@ -86,7 +86,8 @@ class TrainingSession:
     Args:
         config: of the run.
         run: where it is kept; the caller is its only writer.
-        metrics_queue: takes what is reported; `sync()` puts it on disk.
+        metrics_queue: takes what is reported; `keep()` hands it to the operating
+            system, `sync()` puts it on disk for good.
         command_queue: gives commands.
         pause_event: set = run, cleared = pause.
         stop_event: set = stop.
@@ -128,6 +129,7 @@ class TrainingSession:
         self._callback.store = self._writer.put
         self._callback.best_share = BEST_SHARE
         self._callback.on_pause.append(self._writer.flush)
+        self._callback.on_episodes.append(metrics_queue.keep)
         self._callback.raise_on_stop = True
         self._callback.acts_between_rollouts = has_replay_buffer(self._model)
         watch = _Watch(config, self._model, self._callback)
