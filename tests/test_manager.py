@@ -684,9 +684,9 @@ def told_of(
     heard = _Heard(run, 0, 0)
     since = run.since
 
-    def count(seq: int) -> list[dict[str, Any]]:
+    def count(seq: int, at_most: int | None = None) -> list[dict[str, Any]]:
         reads.append(seq)
-        return since(seq)
+        return since(seq, at_most)
 
     run.since = count  # type: ignore[method-assign]
     for message in arriving:

@@ -138,6 +138,23 @@ def test_the_end_of_a_long_file_is_found_without_reading_it(run: RunDirectory) -
     assert len(run.since(0)) == 20_000
 
 
+@pytest.mark.parametrize("torn", [b"", b"1.5,12,0.2", b"\xff" * 100_000 + b"\n" * 9])
+def test_what_comes_next_is_found_anywhere(run: RunDirectory, torn: bytes) -> None:
+    journal = Journal(run, pytest.fail)
+    count = 12_000
+    for first in range(1, count, 1_000):
+        journal.write([episode(number) for number in range(first, first + 999)])
+        journal.write([info("a")])  # takes a number, too
+    journal.close()
+    with run.monitor_file.open("ab") as file:
+        file.write(torn)
+    for seq in (*range(0, count, 487), count - 2, count - 1):
+        found = [message["seq"] for message in run.since(seq, at_most=7)]
+        assert found == [*range(seq + 1, min(seq + 7, count) + 1)]
+    assert run.since(count, at_most=7) == []
+    assert len(run.since(count - 4_321)) == 4_321
+
+
 def test_the_end_is_recorded_once_in_the_place_of_a_process(run: RunDirectory) -> None:
     journal = Journal(run, pytest.fail)
     journal.write([info("a")])

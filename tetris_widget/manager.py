@@ -59,6 +59,8 @@ KILL_SECONDS = 2.0
 # When the interpreter ends it asks by SIGTERM, which the process heeds in less.
 EXIT_SECONDS = 6.0
 READ_SECONDS = 0.5
+# Of what the disk has and the queue has lost; memory must not grow with how much it is.
+READ_AT_ONCE = 5_000
 # A process that has been silent for so long does not respond. Importing torch from a
 # slow disk is silent, too.
 SILENCE_SECONDS = 2.0
@@ -556,20 +558,21 @@ class TrainingManager:
         Returns:
             Whether the run's end was among it.
         """
-        last = heard.told
-        try:
-            missing = heard.run.since(heard.told)
-        except OSError as error:
-            missing = []
-            logger.warning("%s cannot be read: %s", heard.run.path, error)
-        lost = 0
-        if before is not None:
-            lost = before - last - 1 - sum(one["seq"] < before for one in missing)
-            missing = [*_until_state(missing, before)]
-        for message in missing:
-            self._observe(message)
-            heard.told = message["seq"]
-            self._tell(message)
+        last, found, has_ended = heard.told, 0, False
+        while True:
+            missing = self._read_journal(heard)
+            if before is not None:
+                found += sum(message["seq"] < before for message in missing)
+                missing = [*_until_state(missing, before)]
+            for message in missing:
+                self._observe(message)
+                heard.told = message["seq"]
+                self._tell(message)
+                has_ended |= _is_end(message)
+            is_all = len(missing) < READ_AT_ONCE
+            if is_all or (before is not None and heard.told >= before):
+                break
+        lost = 0 if before is None else before - last - 1 - found
         if lost > 0:
             self._tell(
                 {
@@ -581,7 +584,15 @@ class TrainingManager:
                     "elapsed": None,
                 }
             )
-        return any(_is_end(message) for message in missing)
+        return has_ended
+
+    def _read_journal(self, heard: _Heard) -> list[Message]:
+        """Return the next messages that were journalled and not heard."""
+        try:
+            return heard.run.since(heard.told, READ_AT_ONCE)
+        except OSError as error:
+            logger.warning("%s cannot be read: %s", heard.run.path, error)
+            return []
 
     def _tell(self, message: Message) -> None:
         if self._on_message is None:

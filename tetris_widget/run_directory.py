@@ -27,7 +27,7 @@ import unicodedata
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -575,7 +575,7 @@ class RunDirectory:
         episodes = (row["seq"] for row in self._episodes_backwards())
         return max(next(journal, 0), next(episodes, 0))
 
-    def since(self, seq: int) -> list[dict[str, Any]]:
+    def since(self, seq: int, at_most: int | None = None) -> list[dict[str, Any]]:
         """Return what was journalled after number `seq`, in order, as it was told.
 
         Episodes and entries of the journal are numbered together. Costs as much as
@@ -583,13 +583,14 @@ class RunDirectory:
 
         Args:
             seq: of the last that is known.
+            at_most: return no more than so many, the first; None: all.
         """
-        found = [
-            message
-            for messages in (self._entries_backwards(), self._episodes_backwards())
-            for message in itertools.takewhile(lambda one: one["seq"] > seq, messages)
-        ]
-        return sorted(found, key=lambda message: int(message["seq"]))
+        episodes = itertools.islice(self._episodes_after(seq), at_most)
+        entries = itertools.takewhile(
+            lambda entry: entry["seq"] > seq, self._entries_backwards()
+        )
+        found = sorted([*episodes, *entries], key=lambda one: int(one["seq"]))
+        return found[:at_most]
 
     def record_end(
         self, state: str, reason: str | None, since: int, **fields: Any
@@ -643,12 +644,12 @@ class RunDirectory:
 
     def _episodes_backwards(self) -> Iterator[dict[str, Any]]:
         """Yield the finished episodes as they were told, the last first."""
-        run_id = self.run_id
-        for line in _lines_backwards(self.monitor_file):
-            row = line.decode("utf-8", "replace").split(",")
-            if len(row) == len(EPISODE_COLUMNS):
-                with contextlib.suppress(ValueError):  # the header, or half a line
-                    yield _to_episode(row, run_id)
+        return _episodes_in(_lines_backwards(self.monitor_file), self.run_id)
+
+    def _episodes_after(self, seq: int) -> Iterator[dict[str, Any]]:
+        """Yield the finished episodes after number `seq`, as told, in order."""
+        episodes = _episodes_in(_lines_after(self.monitor_file, seq), self.run_id)
+        return (episode for episode in episodes if episode["seq"] > seq)
 
     def rewind(
         self, timesteps: int, episodes: int, checkpoint: Path | None = None
@@ -974,6 +975,15 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
+def _episodes_in(lines: Iterable[bytes], run_id: str) -> Iterator[dict[str, Any]]:
+    """Yield the episodes of a table's lines; none of its header, nor of half a line."""
+    for line in lines:
+        row = line.decode("utf-8", "replace").split(",")
+        if len(row) == len(EPISODE_COLUMNS):
+            with contextlib.suppress(ValueError):
+                yield _to_episode(row, run_id)
+
+
 def _to_episode(row: list[str], run_id: str) -> dict[str, Any]:
     reward, length, elapsed, episode, env, lines, timesteps, seq = row
     return {
@@ -988,6 +998,39 @@ def _to_episode(row: list[str], run_id: str) -> dict[str, Any]:
         "run_id": run_id,
         "seq": int(seq),
     }
+
+
+def _lines_after(path: Path, seq: int) -> Iterator[bytes]:
+    """Yield a table's whole lines from somewhat before those after number `seq`.
+
+    Its rows are in the order of their numbers.
+    """
+    try:
+        file = path.open("rb")
+    except (FileNotFoundError, PermissionError):
+        return
+    with file:
+        before, after = 0, file.seek(0, os.SEEK_END)
+        while after - before > BLOCK_BYTES:
+            middle = (before + after) // 2
+            episodes = _episodes_in(_lines_from(file, middle), "")
+            first: int | None = next((one["seq"] for one in episodes), None)
+            if first is not None and first <= seq:
+                before = middle
+            else:
+                after = middle
+        yield from _lines_from(file, before)
+
+
+def _lines_from(file: IO[bytes], position: int) -> Iterator[bytes]:
+    """Yield the whole lines that begin after a position, or at 0."""
+    file.seek(position)
+    if position:
+        file.readline()
+    for line in file:
+        if not line.endswith(b"\n"):
+            return
+        yield line
 
 
 def _lines_backwards(path: Path) -> Iterator[bytes]:
