@@ -106,6 +106,25 @@ def test_what_is_kept_does_not_wait_for_a_reader(
         assert len(run.episodes()) == 1
 
 
+def test_what_cannot_be_told_does_not_end_the_training(
+    outbox: Outbox,
+    run: RunDirectory,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def fail(_: Any) -> None:
+        raise ValueError("what is this?")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(outbox.journal, "write", fail)
+        outbox.put({"type": "info", "text": "x"})
+        outbox.keep()
+    outbox.put(episode(1))
+    outbox.keep()
+    assert len(run.episodes()) == 1
+    assert "what is this?" in capfd.readouterr().err
+
+
 def test_a_slow_disk_does_not_slow_the_training_down(
     messages: BatchQueue, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,9 +198,10 @@ def test_nobody_reading_costs_no_episode_on_disk_and_no_memory(
         outbox.put(episode(number))
     assert time.monotonic() - before < 5  # it never waited for a reader
     deadline = time.monotonic() + 20
-    while len(run.episodes()) < count:
+    while run.last_seq() < count:  # who reads all may see half a line
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    assert len(run.episodes()) == count
     assert len(outbox._waiting) <= MAX_WAITING
 
 

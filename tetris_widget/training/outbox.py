@@ -100,7 +100,11 @@ class Outbox:
         before = time.monotonic()
         if self._keeping > KEEP_SECONDS + KEEP_SHARE * (before - self._begun):
             return
-        self._write()
+        try:
+            self._write()
+        except Exception:
+            # As on the thread: reporting must not end the training.
+            traceback.print_exc()
         self._keeping += time.monotonic() - before
         if self._has_many():
             self._wake.set()
