@@ -69,6 +69,8 @@ class ToySession:
         self._timesteps = 0
         self._saved_at = 0.0
         self._pace = float(os.environ.get(PACE, "0.005"))
+        # That alone would take most of a test's time.
+        assert "torch" not in sys.modules
         if resume is not None:
             self._go_on()
 
@@ -244,7 +246,9 @@ def be_a_toy() -> None:
     policies.warm_up = lambda config: None
     progress: Any = types.ModuleType("tetris_widget.training.progress")
     progress.ProgressFile = PlainProgress
-    for module in (session, policies, progress):
+    opencv: Any = types.ModuleType("tetris_widget.training.opencv")
+    opencv.leave_out = lambda: None
+    for module in (session, policies, progress, opencv):
         sys.modules[module.__name__] = module
 
 
