@@ -8,7 +8,6 @@ version of each.
 from __future__ import annotations
 
 import contextlib
-import csv
 import functools
 import itertools
 import threading
@@ -20,11 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tetris_widget.manager import TrainingManager
-from tetris_widget.run_directory import (
-    EPISODE_COLUMNS,
-    RunDirectory,
-    _to_episode,
-)
+from tetris_widget.run_directory import RunDirectory, _episodes_in
 
 Message = dict[str, Any]
 # No call of the kernel's takes longer, whatever the training process does.
@@ -283,9 +278,7 @@ def _superseded(run: RunDirectory) -> dict[int, Message]:
     """Return the episodes that a resume has taken back."""
     found = {}
     for path in run.superseded_directory.glob("*/monitor.csv"):
-        with path.open(newline="") as file:
-            for row in csv.reader(file):
-                if len(row) == len(EPISODE_COLUMNS) and row[-1].isdigit():
-                    episode = _to_episode(row, run.run_id)
-                    found[episode["seq"]] = episode
+        with path.open("rb") as file:
+            for episode in _episodes_in(file, run.run_id):
+                found[episode["seq"]] = episode
     return found

@@ -77,8 +77,7 @@ class Journal:
             self._write_progress(metrics)
         except OSError as error:
             failure = error
-        if failure is not None or self._failed:
-            self._report(failure)
+        self._report(failure)
 
     def sync(self) -> None:
         """Make what was written survive a power cut.

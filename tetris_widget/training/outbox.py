@@ -1,4 +1,4 @@
-"""The training process's way out: disk first, then the queue, from one thread.
+"""The training process's way out: disk first, then the queue.
 
 Owns batching and back-pressure. The training thread appends to a deque, and writes by
 itself only what a death of the process must not take; if nobody reads at the other end,
@@ -191,7 +191,7 @@ class Outbox:
 
     def _send(self) -> None:
         """Send what waits, until the other side takes no more."""
-        # Not all at once: the training's thread may add to it meanwhile.
+        # One by one: meanwhile the training's thread may add to them.
         taken = [self._written.popleft() for _ in range(len(self._written))]
         self._waiting.extend(_coalesce(taken))
         timeout = 0.0 if self._closing else FLUSH_SECONDS
