@@ -1,5 +1,6 @@
-import { describe, expect, it } from "vitest";
-import { Player } from "./board";
+// @vitest-environment happy-dom
+import { describe, expect, it, vi } from "vitest";
+import { Board, MAX_QUEUED, Player } from "./board";
 import { cellsOf } from "./pieces";
 import type { Frame } from "./protocol";
 
@@ -56,6 +57,66 @@ describe("the player of moves", () => {
     const player = new Player();
     player.push(Array.from({ length: 100 }, (_, i) => frame(i)));
     expect(player.at(0, 10)?.frame.pieces).toBeGreaterThanOrEqual(95);
+  });
+});
+
+describe("where nothing is drawn", () => {
+  it("moves do not pile up", () => {
+    const player = new Player();
+    for (let i = 0; i < 10 * MAX_QUEUED; i += 1) player.push([frame(i)]);
+    const shown = new Set<number>();
+    for (let now = 0; now < 10; now += 0.001) {
+      shown.add(player.at(now, 1000)!.frame.pieces);
+    }
+    expect(shown.size).toBeLessThanOrEqual(MAX_QUEUED);
+    expect(Math.max(...shown)).toBe(10 * MAX_QUEUED - 1);
+  });
+});
+
+describe("a board", () => {
+  const PACE = 2;
+
+  function make() {
+    const drawn = vi.fn();
+    const canvas = document.createElement("canvas");
+    const board = new Board(canvas, document.createElement("canvas"), () => false);
+    // What it draws with is made for each picture.
+    canvas.getContext = () => {
+      drawn();
+      return null;
+    };
+    const move = (fields: Partial<Frame>) =>
+      ({
+        cells: new Uint8Array(4),
+        piece: 1,
+        rotation: 0,
+        column: 3,
+        ...fields,
+      }) as Frame;
+    const draw = (now: number) => board.draw(now, PACE, 20, 10, 0);
+    return { board, drawn, move, draw };
+  }
+
+  it("shows a piece that is turned or moved in its row", () => {
+    const { board, drawn, move, draw } = make();
+    board.player.push([move({ row: 5, falls: false })]);
+    draw(0);
+    draw(0.1);
+    expect(drawn).toHaveBeenCalledTimes(1);
+    board.player.push([move({ row: 5, column: 4, falls: false })]);
+    draw(1);
+    expect(drawn).toHaveBeenCalledTimes(2);
+  });
+
+  it("lets a piece fall, but not with every key", () => {
+    const { board, drawn, move, draw } = make();
+    board.player.push([move({ row: 10 })]);
+    for (let now = 0; now < 0.5; now += 0.02) draw(now);
+    expect(drawn.mock.calls.length).toBeGreaterThan(5);
+    drawn.mockClear();
+    board.player.push([move({ row: 10, falls: false })]);
+    for (let now = 1; now < 1.5; now += 0.02) draw(now);
+    expect(drawn).toHaveBeenCalledTimes(1);
   });
 });
 

@@ -10,6 +10,8 @@ const NEXT_CELL = 13;
 const NEXT_SLOT = 40;
 /** Beyond so much unplayed time the newest moves win. */
 const MAX_LAG_SECONDS = 0.35;
+/** More do not wait, for where nothing is drawn (a tab at the back) nothing is taken. */
+export const MAX_QUEUED = 120;
 /** Part of a move's time in which the piece falls; then it rests. */
 const FALL_PART = 0.75;
 /** Faster than this a falling piece is only a flicker: it is shown landed. */
@@ -24,6 +26,7 @@ export class Player {
   /** Adds moves that have arrived. */
   push(frames: Frame[]): void {
     this.queue.push(...frames);
+    this.queue.splice(0, this.queue.length - MAX_QUEUED);
   }
 
   /** Forgets what was not yet played; the move on screen stays. */
@@ -88,6 +91,7 @@ export function fit(
 export class Board {
   readonly player = new Player();
   private drawn = "";
+  private drawnFrame: Frame | null = null;
 
   constructor(
     private readonly canvas: HTMLCanvasElement,
@@ -104,13 +108,14 @@ export class Board {
     theme: number,
   ): Frame | null {
     const due = this.player.at(now, pace);
-    const falls = due !== null && pace <= MAX_FALLING_PACE && !this.reduced();
-    const fallen = falls ? Math.min(1, due.progress / FALL_PART) : 1;
     const frame = due?.frame ?? null;
+    const falls = frame?.falls !== false && pace <= MAX_FALLING_PACE && !this.reduced();
+    const fallen = due && falls ? Math.min(1, due.progress / FALL_PART) : 1;
     const height = frame ? Math.round(frame.row * fallen * fallen) : 0;
-    const key = `${frame?.pieces},${frame?.lines},${height},${rows},${columns},${theme}`;
-    if (key === this.drawn && devicePixelRatio) return frame;
+    const key = [height, rows, columns, theme, devicePixelRatio].join();
+    if (key === this.drawn && frame === this.drawnFrame) return frame;
     this.drawn = key;
+    this.drawnFrame = frame;
     this.drawBoard(frame, height, rows, columns);
     this.drawNext(frame?.next ?? []);
     return frame;

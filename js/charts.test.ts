@@ -1,5 +1,15 @@
 import { describe, expect, it } from "vitest";
-import { align, decades, pad, placeLabels, reading, smooth, withGoal } from "./charts";
+import {
+  align,
+  decades,
+  leastDecade,
+  logRange,
+  pad,
+  placeLabels,
+  reading,
+  smooth,
+  withGoal,
+} from "./charts";
 import { linesChart, metricChart, metricsOf, titleOf } from "./curves";
 import { amount, clock, short, whole } from "./format";
 
@@ -42,8 +52,37 @@ it("of two points at one x the later one counts", () => {
   ]);
 });
 
-it("a log axis has room for zero", () => {
-  expect(decades(2000)).toEqual([0, 1, 10, 100, 1000]);
+describe("a log axis", () => {
+  const marks = (values: number[]) => {
+    const least = leastDecade([values]);
+    const [lo, hi] = [Math.min(...values), Math.max(...values)];
+    return decades(...logRange(lo, hi, least), least);
+  };
+
+  it("has room for zero", () => {
+    expect(decades(0, 2000, 0)).toEqual([0, 1, 10, 100, 1000]);
+    expect(logRange(0, 3, 0)).toEqual([0, 10]);
+    expect(logRange(null, null, 0)).toEqual([0, 10]);
+  });
+
+  it("has marks for values below one", () => {
+    const found = marks([0.0004, 0.005]);
+    expect(found.length).toBe(5);
+    [0, 1e-6, 1e-5, 1e-4, 1e-3].forEach((mark, i) => {
+      expect(found[i]).toBeCloseTo(mark, 12);
+    });
+  });
+
+  it("shows what is negative", () => {
+    expect(marks([-300, -2])).toEqual([-100, -10, -1, -0.1, 0]);
+    expect(marks([-3, 20])).toEqual([-1, -0.1, -0.01, 0, 0.01, 0.1, 1, 10]);
+    expect(logRange(-300, -2, -1)).toEqual([-360, 0]);
+  });
+
+  it("of nothing, or of zero, is one all the same", () => {
+    expect(marks([0])).toEqual([0, 1, 10]);
+    expect(leastDecade([[]])).toBe(0);
+  });
 });
 
 describe("what hovering reads", () => {
@@ -158,7 +197,10 @@ describe("numbers", () => {
     [0.004, "0.004"],
     [0.00001, "1e-5"],
     [1200, "1.2k"],
+    [999_600, "1M"],
+    [999.7, "1k"],
     [2_000_000, "2M"],
+    [1e12, "1T"],
   ])("%d is %s on an axis", (value, text) => {
     expect(short(value)).toBe(text);
   });

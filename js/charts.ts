@@ -41,6 +41,9 @@ export interface ChartOptions {
   smoothing: number;
   /** Whether the run's goal, in lines per game, is a line in it. */
   showsGoal?: boolean;
+  /** Where a log axis turns linear, down to zero: 10 to that power. Without it: where
+   * the values ask for it. */
+  leastDecade?: number;
   curves: Curve[];
   /** Indices (from 1) of the curves between which a band is filled. */
   band?: [number, number];
@@ -99,6 +102,7 @@ const EMPTY: Series = { epoch: 0, x: [], lo: [], hi: [], mean: [] };
 export class Chart {
   private plot: uPlot | null = null;
   private drawn = "";
+  private leastDecade = 0;
 
   constructor(
     private readonly host: HTMLElement,
@@ -117,9 +121,14 @@ export class Chart {
     const place = JSON.stringify([min, max, this.marks, this.goal]);
     const key = `${look}${width},${this.store.version},${place}`;
     if (key === this.drawn) return false;
-    const isNew = !this.plot || !this.drawn.startsWith(look);
-    this.drawn = key;
     const data = this.data();
+    const least = this.options.log
+      ? (this.options.leastDecade ?? leastDecade(data.slice(1)))
+      : NO_DECADE;
+    const isNew =
+      !this.plot || !this.drawn.startsWith(look) || least !== this.leastDecade;
+    this.drawn = key;
+    this.leastDecade = least;
     if (isNew) this.build(width, data);
     else if (this.plot) {
       if (this.plot.width !== width) {
@@ -172,6 +181,7 @@ export class Chart {
 
   private plotOptions(width: number): uPlot.Options {
     const { curves, band, height, log } = this.options;
+    const least = this.leastDecade;
     const line = colour(this.host, "--tw-line");
     const muted = colour(this.host, "--tw-muted");
     const font = `${FONT_SIZE}px ${colour(this.host, "--tw-font")}`;
@@ -201,7 +211,11 @@ export class Chart {
       scales: {
         x: { time: false },
         y: log
-          ? { distr: 4, asinh: 1, range: (_u, _lo, hi) => logRange(hi, this.goal) }
+          ? {
+              distr: 4,
+              asinh: 10 ** least,
+              range: (_u, lo, hi) => logRange(...withGoal(lo, hi, this.goal), least),
+            }
           : { range: (_u, lo, hi) => pad(...withGoal(lo, hi, this.goal)) },
       },
       axes: [
@@ -217,7 +231,12 @@ export class Chart {
           space: TICK_SPACE,
           grid: { stroke: line, width: 1 },
           values: (_u, ticks) => ticks.map((t) => (t === null ? "" : short(t))),
-          ...(log ? { splits: (u: uPlot) => decades(u.scales.y!.max ?? 10) } : {}),
+          ...(log
+            ? {
+                splits: ({ scales: { y } }: uPlot) =>
+                  decades(y!.min ?? 0, y!.max ?? 0, least),
+              }
+            : {}),
         },
       ],
       series: [{}, ...curves.map((curve) => this.seriesOptions(curve))],
@@ -386,9 +405,29 @@ export function withGoal(lo: Bound, hi: Bound, goal: Bound): [Bound, Bound] {
   return goal === null ? [lo, hi] : [Math.min(lo ?? 0, goal), Math.max(hi ?? 0, goal)];
 }
 
-/** The y range of a log axis that has room for zero. */
-function logRange(hi: number | null, goal: number | null): [number, number] {
-  return [0, Math.max(10, (hi ?? 0) * 1.2, (goal ?? 0) * 1.2)];
+/** Decades that a log axis shows below that of the greatest value. */
+const DECADES_BELOW = 3;
+/** Of an axis without values. */
+const NO_DECADE = 0;
+
+/** Where a log axis of these values turns linear: 10 to the power that is returned. */
+export function leastDecade(columns: readonly ArrayLike<Bound | undefined>[]): number {
+  let most = 0;
+  for (const column of columns) {
+    for (let i = 0; i < column.length; i += 1) {
+      most = Math.max(most, Math.abs(column[i] ?? 0));
+    }
+  }
+  return most ? Math.floor(Math.log10(most)) - DECADES_BELOW : NO_DECADE;
+}
+
+/** The y range of a log axis, which has zero, and room for a decade at least. */
+export function logRange(lo: Bound, hi: Bound, least: number): [number, number] {
+  const room = 1.2;
+  return [
+    Math.min(0, (lo ?? 0) * room),
+    Math.max((hi ?? 0) * room, (lo ?? 0) < 0 ? 0 : 10 ** (least + 1)),
+  ];
 }
 
 /** The y range that shows `lo` to `hi` with some air. */
@@ -403,9 +442,14 @@ export function pad(lo: number | null, hi: number | null): [number, number] {
   return [isNearZero ? 0 : lo - margin, hi + margin];
 }
 
-/** 0, 1, 10, 100, … up to `max`: the marks of a log axis that has room for zero. */
-export function decades(max: number): number[] {
-  const marks = [0, 1];
-  while (marks.at(-1)! * 10 <= max) marks.push(marks.at(-1)! * 10);
-  return marks;
+/** 0 and the powers of ten, from that of `least` on, between `min` and `max`. */
+export function decades(min: number, max: number, least: number): number[] {
+  const upTo = (limit: number) => {
+    const count = Math.floor(Math.log10(limit) - least + ROUNDING) + 1;
+    return Array.from({ length: Math.max(0, count) }, (_, i) => 10 ** (least + i));
+  };
+  const below = upTo(-min).map((mark) => -mark);
+  return [...below.reverse(), 0, ...upTo(max)];
 }
+
+const ROUNDING = 1e-9;

@@ -41,6 +41,8 @@ export function linesChart(): ChartOptions {
   return {
     height: BIG,
     log: true,
+    // Of less than a line there is nothing to tell apart.
+    leastDecade: 0,
     showsGoal: true,
     smoothing: 0,
     curves: [

@@ -26,12 +26,14 @@ export function clock(seconds: number): string {
 export function short(value: number): string {
   const size = Math.abs(value);
   const steps: [number, string][] = [
+    [1e12, "T"],
     [1e9, "G"],
     [1e6, "M"],
     [1e3, "k"],
   ];
   for (const [unit, letter] of steps) {
-    if (size >= unit) return `${trim(value / unit)}${letter}`;
+    // Rounded before the unit is chosen: 999,600 is "1M", not "1000k".
+    if (Number(size.toPrecision(3)) >= unit) return `${trim(value / unit)}${letter}`;
   }
   return trim(value);
 }

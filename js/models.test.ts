@@ -1,5 +1,5 @@
 // @vitest-environment happy-dom
-import { beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
 import { PART_BYTES, partsOf } from "./files";
 import { dateText, linesText, Models, sorted } from "./models";
 import type { Entry, Job, Library, Status } from "./protocol";
@@ -35,7 +35,7 @@ function make(entries: Entry[] = [entry("a"), entry("b"), entry("c")]) {
   document.body.replaceChildren(models.element);
   let last = library(entries);
   const show = (fields: Partial<Library> = {}, status = STATUS, alive = true) => {
-    last = library(entries, fields);
+    last = library(fields.entries ?? entries, fields);
     models.update(last, status, alive);
   };
   const redraw = () => models.update(last, STATUS, true);
@@ -175,6 +175,66 @@ describe("the actions", () => {
     press("Enter");
     expect(sent).toEqual([{ do: "rename", name: "a", new_name: "z" }]);
     expect(document.querySelector('[aria-label="New name"]')).toBeNull();
+  });
+
+  describe("a model that is renamed", () => {
+    function rename(to: string) {
+      const made = make();
+      made.choose("a");
+      made.find("Rename").click();
+      const input = document.querySelector<HTMLInputElement>(
+        '[aria-label="New name"]',
+      )!;
+      input.value = to;
+      const enter = { key: "Enter", bubbles: true };
+      input.dispatchEvent(new KeyboardEvent("keydown", enter));
+      made.redraw();
+      const deleted = () => {
+        made.find("Delete").click();
+        return made.sent.at(-1);
+      };
+      return { ...made, deleted };
+    }
+
+    it("stays chosen under its new name", () => {
+      const { show, deleted } = rename("z");
+      show({ entries: ["z", "b", "c"].map((name) => entry(name)) });
+      expect(deleted()).toEqual({ do: "delete", name: "z" });
+    });
+
+    it("stays chosen under its old name if the new one is refused", () => {
+      const { show, deleted } = rename("b");
+      show({ told: { level: "error", text: "“b” is taken", undo: null } });
+      expect(deleted()).toEqual({ do: "delete", name: "a" });
+      // What happens to it later does not choose the other.
+      show({ entries: ["b", "c"].map((name) => entry(name)) });
+      expect(document.querySelector(".tw-chosen")).toBeNull();
+    });
+  });
+
+  describe("a file that cannot be imported", () => {
+    const said = () => document.querySelector(".tw-told")!.textContent;
+    function upload(file: object) {
+      const input = document.querySelector<HTMLInputElement>("[type=file]")!;
+      Object.defineProperty(input, "files", { value: [file] });
+      input.dispatchEvent(new Event("change"));
+    }
+
+    it("is refused with its name if it is empty", () => {
+      const { sent } = make();
+      upload({ name: "a.zip", size: 0 });
+      expect(said()).toContain("a.zip: 0 bytes");
+      expect(sent).toEqual([]);
+    });
+
+    it("is refused with its name if the browser cannot read it", async () => {
+      const { sent } = make();
+      const arrayBuffer = () => Promise.reject(new Error("no permission"));
+      upload({ name: "a.zip", size: 9, arrayBuffer });
+      await vi.waitFor(() => expect(said()).toContain("a.zip cannot be read"));
+      expect(said()).toContain("no permission");
+      expect(sent).toEqual([]);
+    });
   });
 });
 

@@ -93,6 +93,10 @@ export class Models {
   private edited: string | null = null;
   /** A model whose row gets the focus when it is there. */
   private awaited: string | null = null;
+  /** A chosen model's new name, which may be refused. */
+  private renamed: { from: string; to: string } | null = null;
+  /** Whether models on show were asked for here, not in another view. */
+  private hasAsked = false;
   private drawn = "";
   private canStart = false;
   private alive = false;
@@ -137,9 +141,12 @@ export class Models {
     if (library !== this.library) {
       this.library = library;
       const names = new Set(library?.entries.map((entry) => entry.name));
+      this.followRename(names);
       this.chosen = this.chosen.filter((name) => names.has(name));
       this.showTold();
-      this.demo.show(library?.boards ?? []);
+      const boards = library?.boards ?? [];
+      this.demo.show(boards, this.hasAsked);
+      if (boards.length) this.hasAsked = false;
     }
     this.name.input.placeholder = `at ${short(status.timesteps)} timesteps`;
     this.save.disabled = !alive || status.run_dir === null;
@@ -160,6 +167,15 @@ export class Models {
   /** Draws the models on show. */
   draw(now: number, pace: number, theme: number): void {
     if (!this.body.hidden) this.demo.draw(now, pace, theme);
+  }
+
+  /** Keeps a model chosen that has its new name by now. */
+  private followRename(names: ReadonlySet<string>): void {
+    if (!this.renamed) return;
+    const { from, to } = this.renamed;
+    if (names.has(from) || !names.has(to)) return;
+    this.chosen = this.chosen.map((name) => (name === from ? to : name));
+    this.renamed = null;
   }
 
   private toggle(): void {
@@ -193,9 +209,10 @@ export class Models {
     bar.setAttribute("role", "group");
     bar.setAttribute("aria-label", "Chosen models");
     this.train.title = "begin a new run with this model";
-    this.watch.addEventListener("click", () =>
-      this.send({ do: "demo", names: [...this.chosen] }),
-    );
+    this.watch.addEventListener("click", () => {
+      this.hasAsked = true;
+      this.send({ do: "demo", names: [...this.chosen] });
+    });
     this.train.addEventListener("click", () => this.ask("train"));
     this.share.addEventListener("click", () => this.ask("export"));
     this.remove.addEventListener("click", () => this.ask("delete"));
@@ -245,6 +262,13 @@ export class Models {
     this.undo.hidden = !told?.undo;
     if (told?.undo && hadFocus === this.remove) this.undo.focus();
     setText(this.count, this.library ? String(this.library.entries.length) : "");
+  }
+
+  /** Says what cannot be asked for, until the library says something else. */
+  private refuse(text: string): void {
+    setText(this.text, text);
+    this.told.dataset.level = "error";
+    this.undo.hidden = true;
   }
 
   private showActions(): void {
@@ -306,6 +330,7 @@ export class Models {
   }
 
   private choose(name: string, isChosen: boolean): void {
+    this.renamed = null;
     const others = this.chosen.filter((one) => one !== name);
     // A third takes the place of the first.
     this.chosen = isChosen ? [...others, name].slice(-MAX_CHOSEN) : others;
@@ -313,6 +338,7 @@ export class Models {
 
   private ask(what: "train" | "export" | "delete"): void {
     const [name] = this.chosen;
+    this.renamed = null;
     if (name !== undefined) this.send({ do: what, name });
   }
 
@@ -360,7 +386,7 @@ export class Models {
     }
     if (name !== entry.name) {
       this.send({ do: "rename", name: entry.name, new_name: name });
-      this.chosen = [name];
+      this.renamed = { from: entry.name, to: name };
     }
   }
 
@@ -369,7 +395,17 @@ export class Models {
     this.file.value = ""; // the same file can be chosen again
     if (!file) return;
     const name = this.name.input.value || file.name.replace(/\.zip$/i, "");
-    const parts = partsOf(await file.arrayBuffer());
+    if (!file.size) {
+      this.refuse(`${file.name}: 0 bytes; allowed: a model's .zip file`);
+      return;
+    }
+    let parts: ArrayBuffer[];
+    try {
+      parts = partsOf(await file.arrayBuffer());
+    } catch (error) {
+      this.refuse(`${file.name} cannot be read: ${(error as Error).message}`);
+      return;
+    }
     parts.forEach((data, part) => {
       const job = { do: "import", name, file: file.name, part, parts: parts.length };
       this.send(job as Job, data);
@@ -399,14 +435,15 @@ class Show {
     this.element.append(bar, this.stands);
   }
 
-  show(boards: Library["boards"]): void {
+  show(boards: Library["boards"], isWanted: boolean): void {
     const key = JSON.stringify(boards);
     if (key === this.shown) return;
     this.shown = key;
     this.element.hidden = boards.length === 0;
     this.stage = boards.map((board) => new Stand(board, this.reduced));
     this.stands.replaceChildren(...this.stage.map((one) => one.element));
-    if (boards.length) this.element.scrollIntoView({ block: "nearest" });
+    // In the view that asked: another one must not scroll by itself.
+    if (boards.length && isWanted) this.element.scrollIntoView({ block: "nearest" });
   }
 
   push(moves: readonly Demo[]): void {

@@ -60,7 +60,8 @@ export interface Note {
   detail: string | null;
 }
 
-/** Columns x, lo, hi, mean of the points from `start` on; older ones stay. */
+/** Columns x, lo, hi, mean of the points from `start` on; older ones stay. Without any
+ * points, from 0 on: the series is gone. */
 export interface Tail {
   name: string;
   epoch: number;
@@ -68,7 +69,7 @@ export interface Tail {
   columns: [Float64Array, Float64Array, Float64Array, Float64Array];
 }
 
-/** One move of a game: the board before it, and where the piece lands. */
+/** One move of a game: the board before it, and where the piece lands, or is by now. */
 export interface Frame {
   cells: Uint8Array;
   piece: number;
@@ -79,6 +80,8 @@ export interface Frame {
   lines: number;
   pieces: number;
   over: boolean;
+  /** false: each key is a move, and the piece is not to be seen falling to its row. */
+  falls?: boolean;
   /** Of a model on show: which game it is. */
   game?: number;
 }

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Frame, Library, Status, Tail, Update } from "./protocol";
 import {
+  AFTERWARDS_MS,
   ANSWER_MS,
   MAX_FRAMES,
   MAX_NOTES,
@@ -130,6 +131,28 @@ describe("a store", () => {
     expect(asked).toEqual([]);
   });
 
+  it("asks for a while after a command, whose effect may never be pushed", () => {
+    const { store, asked, pass } = make();
+    store.apply(update({ seq: 3, status: { state: "idle" } as Status }));
+    pass(SILENCE_MS + 1);
+    store.follow();
+    store.tick();
+    expect(asked).toEqual([3]);
+    store.apply(update({ seq: 3, status: { state: "idle" } as Status, sync: true }));
+    pass(AFTERWARDS_MS);
+    store.tick();
+    expect(asked).toEqual([3]);
+  });
+
+  it("forgets a series that is gone", () => {
+    const { store } = make();
+    store.apply(update({ tails: [tail(0, [1, 2])] }));
+    const { version } = store;
+    store.apply(update({ seq: 2, since: 1, tails: [tail(0, [])] }));
+    expect(store.series.has("a")).toBe(false);
+    expect(store.version).toBeGreaterThan(version);
+  });
+
   it("starts afresh with another run", () => {
     const { store } = make();
     store.apply(update({ tails: [tail(0, [1])] }));
@@ -176,6 +199,15 @@ describe("a store", () => {
       store.apply(answer(1));
       store.apply(answer(1));
       expect(shown(store)).toEqual([1]);
+    });
+
+    it("are shown for every key, where a piece takes several", () => {
+      const { store } = make();
+      for (const column of [3, 3, 4]) {
+        const moved = { ...frame(1), column };
+        store.apply(update({ sync: true, frames: [moved], view: "watch" }));
+      }
+      expect(store.takeFrames().map((one) => one.column)).toEqual([3, 4]);
     });
   });
 

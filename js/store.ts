@@ -16,6 +16,8 @@ export const MAX_NOTES = 200;
 export const MAX_FRAMES = 120;
 /** A running panel that has heard nothing for so long asks. */
 export const SILENCE_MS = 500;
+/** After a command it asks for so long: what was asked for may take its time. */
+export const AFTERWARDS_MS = 30_000;
 /** An unanswered question is asked again after so long. */
 export const ANSWER_MS = 3000;
 /** Where no board has been pushed for so long, those of answers are shown. */
@@ -51,6 +53,7 @@ export class Store {
   runs = 0;
   private runId: string | null = null;
   private heardAt = 0;
+  private actedAt = -Infinity;
   private pushedAt = -Infinity;
   private askedAt: number | null = null;
   private unansweredSince: number | null = null;
@@ -89,9 +92,15 @@ export class Store {
   /** To be called now and then: where something runs and nothing is heard, it asks. */
   tick(): void {
     const runs = this.status === null || BUSY.has(this.status.state);
-    const moves = runs || Boolean(this.library?.boards.length);
+    const follows = this.now() - this.actedAt < AFTERWARDS_MS;
+    const moves = runs || follows || Boolean(this.library?.boards.length);
     const frozen = this.now() - this.heardAt > SILENCE_MS;
     if (moves && frozen) this.sync();
+  }
+
+  /** To be called when a command was taken: its effect may never be pushed. */
+  follow(): void {
+    this.actedAt = this.now();
   }
 
   /** Whether nothing has come for `ms` since a question, however often it was asked. */
@@ -178,6 +187,11 @@ export class Store {
   }
 
   private addTail(tail: Tail): void {
+    if (tail.start === 0 && tail.columns[0].length === 0) {
+      this.series.delete(tail.name);
+      this.version += 1;
+      return;
+    }
     let held = this.series.get(tail.name);
     if (!held || held.epoch !== tail.epoch) {
       if (tail.start > 0) {
@@ -203,11 +217,12 @@ export class Store {
   }
 }
 
+const MOVED = ["pieces", "lines", "piece", "rotation", "column", "row"] as const;
+
 function isSameMove(one: Frame | null, other: Frame): boolean {
   return (
     one !== null &&
-    one.pieces === other.pieces &&
-    one.lines === other.lines &&
+    MOVED.every((name) => one[name] === other[name]) &&
     one.cells.every((cell, i) => cell === other.cells[i])
   );
 }

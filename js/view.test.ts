@@ -1,5 +1,5 @@
 // @vitest-environment happy-dom
-import { beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
 import type { Command, Frame, Status, Tail } from "./protocol";
 import { Store } from "./store";
 import { STATUS } from "./testing";
@@ -139,8 +139,27 @@ describe("a view", () => {
     press("s", { metaKey: true });
     press("x", { altKey: true });
     press(" ", { ctrlKey: true });
+    press(" ", { repeat: true });
     document.body.removeEventListener("keydown", listen);
     expect(heard).toEqual(["s", "s", "x", " "]);
     expect(sent).toEqual([{ command: "pause" }]);
+  });
+
+  it("has radios of its own, though a host loads its module for every panel", async () => {
+    const names = [];
+    for (let i = 0; i < 2; i += 1) {
+      vi.resetModules();
+      const { PanelView } = await import("./view");
+      const view = new PanelView(
+        new Store(() => true),
+        () => undefined,
+        () => null,
+      );
+      view.mount(document.body, new AbortController().signal);
+      const root = [...document.querySelectorAll("section.tetris-widget")].at(-1)!;
+      names.push(root.querySelector<HTMLInputElement>("[type=radio]")!.name);
+      names.push(root.querySelector(".tw-models-body")!.id);
+    }
+    expect(new Set(names).size).toBe(4);
   });
 });

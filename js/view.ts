@@ -20,8 +20,6 @@ import type { Command, Status } from "./protocol";
 import type { Store } from "./store";
 import { followTheme } from "./theme";
 
-let views = 0;
-
 export class PanelView {
   private readonly root = element("section", "tetris-widget");
   private readonly status = element("span", "tw-status");
@@ -62,14 +60,15 @@ export class PanelView {
     send: (command: Command, file?: ArrayBuffer) => void,
     private readonly trouble: () => string | null,
   ) {
-    views += 1;
+    // Not a count: a host loads this module anew for every panel of a page.
+    const id = `tw-${Math.random().toString(36).slice(2)}`;
     this.runs = store.runs;
-    this.controls = new Controls(send, `tw-view-${views}`);
+    this.controls = new Controls(send, `${id}-view`);
     const reduced = matchMedia("(prefers-reduced-motion: reduce)");
     this.board = new Board(this.canvas, this.next, () => reduced.matches);
     this.models = new Models(
       (job, file) => send({ command: "library", job }, file),
-      `tw-models-${views}`,
+      `${id}-models`,
       () => reduced.matches,
     );
   }
@@ -119,7 +118,8 @@ export class PanelView {
 
   private onKey(event: KeyboardEvent): void {
     if (event.key === "Escape") {
-      (document.activeElement as HTMLElement | null)?.blur();
+      const { activeElement } = this.root.getRootNode() as Document;
+      (activeElement as HTMLElement | null)?.blur();
       return; // the notebook takes over
     }
     if (event.ctrlKey || event.metaKey || event.altKey) return; // the host's
@@ -129,7 +129,8 @@ export class PanelView {
     const usesSpace = target.closest("button, input, select, summary");
     if (event.key === " " && !usesSpace) {
       event.preventDefault();
-      this.controls.togglePause();
+      // A key that is held down is one press.
+      if (!event.repeat) this.controls.togglePause();
     }
   }
 

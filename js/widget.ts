@@ -58,7 +58,8 @@ class Connection {
       if (content?.type === "file" && this.exports.delete(content.id ?? -1)) {
         download(content.name ?? "model.zip", toBytes(buffers[0]!));
       }
-      if (content?.type !== "update") return; // acks: the state tells
+      if (content?.type === "ack") this.store.follow();
+      if (content?.type !== "update") return;
       this.store.apply(parseUpdate(content, buffers));
       this.trouble = null;
       const frames = this.store.takeFrames();
