@@ -52,18 +52,29 @@ print(model.num_timesteps / (time.process_time() - cpu), flush=True)
 
 
 class Listener:
-    """The last state, and the last metrics and when they were written."""
+    """The last state, how many evaluations there were, and when it had learned.
+
+    Attributes:
+        ended_at: when the last timestep was done, not when that was heard of: numbers
+            wait up to a quarter of a second until they are sent. None: not yet.
+    """
 
     def __init__(self) -> None:
         self.state = ""
-        self.metrics: dict[str, Any] = {}
         self.evaluated = 0
+        self.ended_at: float | None = None
+        self._began_at: float | None = None
 
     def __call__(self, message: dict[str, Any]) -> None:
         if message["type"] == "status":
+            # States are sent at once.
+            if message["state"] == "running" and self._began_at is None:
+                self._began_at = time.perf_counter() - message["elapsed"]
             self.state = message["state"]
-        elif message["type"] == "metrics":
-            self.metrics = message
+        elif message["type"] == "metrics" and message["timesteps"] >= TIMESTEPS:
+            if self.ended_at is None:
+                assert self._began_at is not None
+                self.ended_at = self._began_at + message["elapsed"]
         elif message["type"] == "evaluation":
             self.evaluated += 1
 
@@ -78,7 +89,8 @@ class Bare:
         )
         assert self.process.stdout is not None
         self.process.stdout.readline()
-        self._said: str | None = None
+        self.ended_at: float | None = None
+        self._said = ""
         self._listener = threading.Thread(target=self._listen)
 
     def begin(self) -> int:
@@ -88,13 +100,8 @@ class Bare:
         self._listener.start()
         return self.process.pid
 
-    def has_ended(self) -> bool:
-        """Return whether it has learned."""
-        return self._said is not None
-
     def timesteps_per_cpu_second(self) -> float:
         """Return what it found."""
-        assert self._said is not None
         return float(self._said)
 
     def close(self) -> None:
@@ -105,6 +112,7 @@ class Bare:
         # The process itself takes a while to end.
         assert self.process.stdout is not None
         self._said = self.process.stdout.readline()
+        self.ended_at = time.perf_counter()
 
 
 class Managed:
@@ -129,9 +137,10 @@ class Managed:
         until(lambda: self._listener.state == "running")
         return int(self.manager.get_status()["pid"])
 
-    def has_ended(self) -> bool:
-        """Return whether it has learned."""
-        return bool(self._listener.metrics.get("timesteps", 0) >= TIMESTEPS)
+    @property
+    def ended_at(self) -> float | None:
+        """When it had learned; None: it has not."""
+        return self._listener.ended_at
 
     def close(self) -> None:
         """Wait until the run has ended, and end its process."""
@@ -143,24 +152,35 @@ def race(first: Bare | Managed, second: Bare | Managed) -> float:
     """Let both learn in turns; return the second's speed as a share of the first's."""
     racers = first, second
     pids: dict[Any, int] = {}
-    seconds = dict.fromkeys(racers, 0.0)
-    while not all(racer.has_ended() for racer in racers):
+    turns: dict[Any, list[tuple[float, float]]] = {racer: [] for racer in racers}
+    while any(racer.ended_at is None for racer in racers):
         for racer in racers:
-            if racer.has_ended():
-                continue
-            if racer in pids:
-                os.kill(pids[racer], signal.SIGCONT)
-            else:
-                pids[racer] = racer.begin()
-            before = time.perf_counter()
-            while not racer.has_ended() and time.perf_counter() - before < TURN_SECONDS:
-                time.sleep(0.001)
-            seconds[racer] += time.perf_counter() - before
-            if not racer.has_ended():
-                os.kill(pids[racer], signal.SIGSTOP)
+            if racer.ended_at is None:
+                turns[racer].append(take_turn(racer, pids))
     for racer in racers:
         racer.close()
-    return seconds[first] / seconds[second]
+    return seconds(first, turns[first]) / seconds(second, turns[second])
+
+
+def take_turn(racer: Bare | Managed, pids: dict[Any, int]) -> tuple[float, float]:
+    """Let one begin or go on; return from when to when it had its turn."""
+    if racer in pids:
+        os.kill(pids[racer], signal.SIGCONT)
+    else:
+        pids[racer] = racer.begin()
+    begin = time.perf_counter()
+    while racer.ended_at is None and time.perf_counter() - begin < TURN_SECONDS:
+        time.sleep(0.001)
+    if racer.ended_at is None:
+        os.kill(pids[racer], signal.SIGSTOP)
+    return begin, time.perf_counter()
+
+
+def seconds(racer: Bare | Managed, turns: list[tuple[float, float]]) -> float:
+    """Return how long it has learned in its turns."""
+    ended_at = racer.ended_at
+    assert ended_at is not None
+    return sum(max(0.0, min(end, ended_at) - begin) for begin, end in turns)
 
 
 def ratios(directory: str) -> dict[str, list[float]]:

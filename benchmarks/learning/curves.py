@@ -25,8 +25,8 @@ GAMES, MANY_GAMES = 400, 1_600
 # a minute's for both cores at most, and four minutes where there is a goal: of such a
 # controller 24 games end, and 160 (a standard error of 8 %).
 MOVES, MOVES_AT_GOALS = 60_000_000, 400_000_000
-# What a run is told that does not change what it learns.
-NOT_COMPARED = ("seed", "run_dir", "view")
+# What a run is told that changes neither what it learns nor how long it has for it.
+NOT_COMPARED = ("seed", "run_dir", "view", "evaluation_max_pieces")
 
 
 @dataclass(frozen=True)

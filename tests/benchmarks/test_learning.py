@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from benchmarks.learning import showing
-from benchmarks.learning.curves import Curve, Point, append, curves, of_curve, read
+from benchmarks.learning.curves import (
+    RESULTS,
+    Curve,
+    Point,
+    append,
+    curves,
+    of_curve,
+    read,
+)
 from benchmarks.learning.judging import judge
 from benchmarks.learning.run import Run
 from tests.training.runs import SMALL
@@ -86,7 +94,7 @@ def test_a_run_keeps_its_best_models_and_the_last(tmp_path: Path, clock: str) ->
     run.train(float("inf"))
     assert run.last.timesteps() == 6_400
     kept = run.best_at(run.seconds)
-    assert kept is None or 0 <= kept.timesteps() <= 6_400
+    assert kept is not None and 0 <= kept.timesteps() <= 6_400
     assert run.best_at(-1.0) is None
 
 
@@ -130,6 +138,13 @@ def test_only_the_same_configuration_counts() -> None:
     assert not of_curve([other], CURVE, "wall")
     before_hold = {name: v for name, v in old.config.items() if name != "hold"}
     assert of_curve([replace(old, config=before_hold)], CURVE, "wall")
+
+
+def test_the_results_that_are_kept_are_of_the_presets_as_they_are() -> None:
+    points = read(RESULTS)
+    for curve in curves():
+        if curve.preset in {point.preset for point in points}:
+            assert of_curve(points, curve, "wall"), showing.title(curve)
 
 
 def test_the_table_says_which_goal_is_met() -> None:
