@@ -224,3 +224,28 @@ def test_an_empty_run_can_be_read_back() -> None:
     )
     assert history.names() == []
     assert (history.episodes, history.best_lines) == (0, None)
+
+
+def test_a_series_that_a_resume_took_back_is_gone_for_readers_too() -> None:
+    history, reader = MetricsHistory(), Reader()
+    history.add(episode(1))
+    evaluation = {"type": "evaluation", "timesteps": 9, "mean_lines": 2.0}
+    history.add({**evaluation, "lower": 1.0, "upper": 3.0})
+    reader.sync(history)
+    assert reader.held["evaluation/lines"][1].shape == (4, 1)
+    columns = ["episode", "timesteps", "reward", "length", "lines"]
+    episodes = pd.DataFrame([episode(1)])[columns]
+    metrics = pd.DataFrame({"timesteps": [], "fps": []})
+    none = pd.DataFrame({"timesteps": [], "mean_lines": [], "lower": [], "upper": []})
+    history.load(episodes, metrics, none)
+    assert "evaluation/lines" not in history.names()
+    reader.sync(history)
+    assert reader.held["evaluation/lines"][1].shape == (4, 0)
+    fresh = Reader()
+    fresh.sync(history)
+    assert fresh.held["episode/lines"][1].shape == (4, 1)
+    history.add({**evaluation, "lower": 1.0, "upper": 3.0})
+    reader.sync(history)
+    assert reader.held["evaluation/lines"][1].shape == (4, 1)
+    seq = reader.seq
+    assert [tail.name for tail in history.since(seq)[1]] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -262,6 +263,20 @@ def test_a_killed_process_is_told_and_the_next_job_gets_another(
     pid = librarian._stage.process.pid
     librarian.close()
     wait_for(lambda: not psutil.pid_exists(pid))
+
+
+def test_an_interrupt_while_it_loads_is_not_for_the_process(
+    librarian: Librarian, told: Told, library: ModelLibrary, run: RunDirectory
+) -> None:
+    library.save("a", run, "last")
+    librarian.request({"do": "demo", "names": ["a"], "speed": 1.0})
+    wait_for(lambda: librarian._stage)
+    assert librarian._stage is not None
+    pid = librarian._stage.process.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGINT)
+    wait_for(lambda: told.of_type("frame"))
+    assert librarian._stage.process.pid == pid
 
 
 def test_a_job_that_cannot_be_understood_is_told_and_the_next_is_done(

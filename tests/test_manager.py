@@ -604,10 +604,10 @@ def test_a_bad_config_raises_before_anything_starts(manager: ToyManager) -> None
 def test_an_interrupt_while_starting_is_not_for_the_process(
     manager: ToyManager, config: TrainingConfig
 ) -> None:
-    started(manager, config)
+    assert manager.start_training(config)
+    # It has no handler of its own yet.
     os.kill(manager.get_status()["pid"], signal.SIGINT)
-    time.sleep(0.1)
-    assert manager.is_running()
+    wait_for(is_effectively(manager, "running"))
 
 
 def test_calls_from_many_threads_start_one_process(
@@ -725,3 +725,46 @@ def test_what_is_not_written_yet_is_told_when_it_comes(tmp_path: Path) -> None:
     assert run.since(0)[-1]["seq"] == 4
     told, _ = told_of(run, messages[1:])
     assert told == [1, 2, 3, 4]
+
+
+def test_a_process_that_waits_is_released_and_a_start_takes_another(
+    manager: ToyManager, config: TrainingConfig, listener: Listener
+) -> None:
+    manager.release()
+    manager.prepare()
+    wait_for(lambda: listener.states() == ["ready"])
+    process = manager.process
+    assert process is not None
+    manager.release()
+    started(manager, config)
+    assert manager.process is not process
+    wait_for(lambda: not process.is_alive())
+    manager.release()
+    time.sleep(0.1)
+    assert manager.get_status()["effective"] == "running"
+
+
+def test_without_a_process_to_wait_there_is_one_at_the_start(
+    config: TrainingConfig, listener: Listener
+) -> None:
+    manager = WithoutProcesses(listener)
+    manager.prepare()
+    assert manager.process is None
+    assert manager.status == "idle"
+    manager.is_refused = False
+    started(manager, config)
+    manager.close()
+
+
+def test_a_checkpoint_that_is_not_there_changes_nothing_of_the_run(
+    manager: ToyManager, config: TrainingConfig
+) -> None:
+    started(manager, config)
+    manager.stop_training()
+    run = RunDirectory(manager.get_status()["run_dir"])
+    before = run.state_file.read_bytes()
+    with pytest.raises(ConfigError, match="checkpoint: no 'typo'; allowed: there is"):
+        manager.start_training({}, resume=run, checkpoint="typo")
+    with pytest.raises(ConfigError, match=r"name: '\.\./up' is refused"):
+        manager.start_training({}, resume=run, checkpoint="../up")
+    assert run.state_file.read_bytes() == before

@@ -36,7 +36,7 @@ class Tail:
     Attributes:
         name: of the series.
         epoch: grows whenever older points are merged; the whole series is sent then.
-        start: index of the first point.
+        start: index of the first point; 0 of a series that is gone, without any.
         columns: (4, length) float64: x, lo, hi, mean.
     """
 
@@ -119,7 +119,8 @@ class Series:
             # Changes only ever touch the end, so their numbers ascend.
             changed = self._changed[: self.length]
             start = int(np.searchsorted(changed, change, side="right"))
-        if start == self.length:
+        is_gone = not self.length and self.epoch_changed > change
+        if start == self.length and not is_gone:
             return None
         return Tail(self.name, self.epoch, start, self.columns[:, start:].copy())
 
@@ -209,6 +210,7 @@ class MetricsHistory:
             evaluations: as `RunDirectory.evaluations()` does.
         """
         with self._lock:
+            before = self.names()
             self.clear()
             x = episodes["timesteps"]
             self._load("episode/length", x, episodes["length"])
@@ -227,6 +229,11 @@ class MetricsHistory:
                 series = "speed/fps" if name == "fps" else name
                 if series == "speed/fps" or name.startswith("train/"):
                     self._load(series, metrics["timesteps"], metrics[name])
+            # What is still shown of those that are gone must go, too.
+            for name in before:
+                if name not in self._series:
+                    self._series[name] = Series(name)
+                    self._series[name].epoch_changed = self.seq
 
     def note(
         self,
@@ -284,9 +291,9 @@ class MetricsHistory:
             return np.zeros((4, 0)) if found is None else found.columns.copy()
 
     def names(self) -> list[str]:
-        """Return the names of the series."""
+        """Return the names of the series that have points."""
         with self._lock:
-            return list(self._series)
+            return [name for name, series in self._series.items() if series.length]
 
     def since(self, seq: int) -> tuple[int, list[Tail], list[Message]]:
         """Return the newest `seq`, and the tails and notes after `seq`."""

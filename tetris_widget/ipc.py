@@ -3,7 +3,8 @@
 Owns the two primitives that differ from multiprocessing's own, and why: a process
 killed inside a stock Event or in the middle of a message leaves the other side hanging
 for ever (https://github.com/python/cpython/issues/75158, …/issues/87971). And the pulse
-that tells a process which is silent from one that is dead. Deliberately doesn't know
+that tells a process which is silent from one that is dead, and how a process of ours
+is kept from the kernel's signals. Deliberately doesn't know
 what the messages mean.
 """
 
@@ -16,6 +17,7 @@ import multiprocessing.synchronize
 import os
 import queue
 import select
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -220,6 +222,27 @@ class BatchQueue(_Queue):
         # sent all when it waits for another.
         with queue._notempty:
             return not queue._buffer and bool(queue._notempty._waiters)
+
+
+@contextlib.contextmanager
+def sigint_blocked() -> Iterator[None]:
+    """Let a process start with Interrupt blocked, until it calls `leave_session`."""
+    if os.name == "nt":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def leave_session() -> None:
+    """Leave the kernel's session: its Interrupt and Restart aren't for this process."""
+    with contextlib.suppress(PermissionError):  # already a session leader
+        os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def start_resource_tracker() -> None:

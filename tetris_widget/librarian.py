@@ -25,6 +25,7 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
+from tetris_widget.ipc import leave_session, sigint_blocked
 from tetris_widget.library import ModelLibrary
 
 Message = dict[str, Any]
@@ -80,6 +81,8 @@ class Librarian:
         self._on_message = on_message
         self._jobs: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._seen: Any = None
+        # Two threads look: what one has read late must not be told last.
+        self._looking = threading.Lock()
         self._lock = threading.Lock()
         self._stage: _Stage | None = None
         # Demos are numbered, so that what is late of an earlier one is left out.
@@ -122,7 +125,7 @@ class Librarian:
 
     def _look(self) -> None:
         """Tell of the list whenever the directory has changed."""
-        with contextlib.suppress(OSError):
+        with self._looking, contextlib.suppress(OSError):
             files = self._library.path.glob("*.zip")
             now = sorted((f.name, f.stat().st_mtime_ns) for f in files)
             if now != self._seen:
@@ -263,7 +266,8 @@ class Librarian:
             name="tetris-widget-library",
             daemon=True,
         )
-        process.start()
+        with sigint_blocked():
+            process.start()
         there.close()
         spawned = _Stage(process, here)
         for work, name in ((self._read, "reader"), (self._write, "writer")):
@@ -347,6 +351,8 @@ _TRUST = "load it by panel.library.load(name, trust=True) in Python"
 
 def _serve(connection: Connection, path: str) -> None:
     """Be that process. The only place that imports it."""
+    # Before seconds of imports.
+    leave_session()
     from tetris_widget.stage import serve
 
     serve(connection, path)

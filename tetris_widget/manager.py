@@ -39,6 +39,7 @@ from tetris_widget.ipc import (
     BatchQueue,
     Pulse,
     SharedEvent,
+    sigint_blocked,
     start_resource_tracker,
 )
 from tetris_widget.run_directory import (
@@ -157,7 +158,20 @@ class TrainingManager:
                 self._new_channels()
                 self._is_warm = True
                 self._is_ready = False
-                self._spawn({"warm": (config or TrainingConfig()).to_dict()})
+                try:
+                    self._spawn({"warm": (config or TrainingConfig()).to_dict()})
+                except OSError as error:
+                    # Only a start needs one, and says so if there is none then, too.
+                    self.process, self._is_warm = None, False
+                    logger.warning("no process is got ready: %s", error)
+
+    def release(self) -> None:
+        """End a process that waits for a run, if there is one; a run goes on."""
+        with self._lock:
+            if self.process is not None and self._is_warm and self._is_alive():
+                self._is_warm = False  # a start takes a new one
+                _kill(self.process)  # it has nothing to lose
+                self._climb()
 
     def start_training(
         self,
@@ -180,7 +194,8 @@ class TrainingManager:
 
         Raises:
             ConfigError: `config` is a mapping that makes no valid TrainingConfig;
-                `resume` is not the directory of a run, or cannot go on with `config`.
+                `resume` is not the directory of a run, cannot go on with `config`, or
+                has no `checkpoint` of that name.
         """
         job: Message = {}
         if resume is None:
@@ -190,6 +205,8 @@ class TrainingManager:
             run = resume if isinstance(resume, RunDirectory) else RunDirectory(resume)
             changes = config if isinstance(config, Mapping) else config.to_dict()
             config = run.config().for_resuming(changes)
+            if checkpoint is not None:
+                run.named_checkpoint(checkpoint)
             job["resume"] = {"checkpoint": checkpoint}
         with self._lock:
             if self.is_running():
@@ -449,7 +466,7 @@ class TrainingManager:
             daemon=True,
         )
         self.metrics_queue.observer = self._observe
-        with _sigint_blocked():
+        with sigint_blocked():
             self.process.start()
         if os.name != "nt":
             threading.Thread(
@@ -845,16 +862,3 @@ def _cause(exitcode: int | None) -> str:
         hint = ", often for lack of memory" if name == "SIGKILL" else ""
         return f"the training process was killed by {name}{hint}"
     return f"the training process ended without a word (exit code {exitcode})"
-
-
-@contextlib.contextmanager
-def _sigint_blocked() -> Iterator[None]:
-    """Let a process start with Interrupt blocked, until it has its own handler."""
-    if os.name == "nt":
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -329,6 +329,21 @@ class RunDirectory:
         """
         return self.path / "checkpoints" / "named" / f"{check_name(name)}.zip"
 
+    def named_checkpoint(self, name: str) -> Path:
+        """Return the checkpoint that a person named.
+
+        Raises:
+            ConfigError: there is none of that name, or it is none for a file.
+        """
+        try:
+            path = self.named_checkpoint_file(name)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        if not path.exists():
+            allowed = ", ".join(self.named_checkpoints()) or "there is none"
+            raise ConfigError(f"checkpoint: no {name!r}; allowed: {allowed}")
+        return path
+
     def checkpoints(self) -> list[Path]:
         """Return the checkpoints that nobody named, the newest first."""
         found = self.path.joinpath("checkpoints").glob("checkpoint-*.zip")
@@ -664,22 +679,15 @@ class RunDirectory:
             timesteps: of the checkpoint.
             episodes: finished until then.
             checkpoint: its file, if it is one that a person named; it becomes the
-                newest of the others.
+                newest of the others, in the place of one of the same timesteps.
 
         Raises:
             OSError: it cannot be written; nothing is lost.
         """
         stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
         to = self.superseded_directory / f"{stamp}_{secrets.token_hex(2)}"
-        column = EPISODE_COLUMNS.index("episode")
-        _cut(self.monitor_file, lambda row, _: int(row[column]) > episodes, to)
-        _cut(
-            self.progress_file,
-            lambda row, header: int(row[header.index("timesteps")]) > timesteps,
-            to,
-        )
         newest = self.checkpoint_file(timesteps)
-        if checkpoint is not None and not newest.exists():
+        if checkpoint is not None:
             # Those after it go: killed now, the run must still have one.
             with checkpoint.open("rb") as source, atomic_file(newest) as copy:
                 shutil.copyfileobj(source, copy)
@@ -687,6 +695,14 @@ class RunDirectory:
             if path > newest:
                 to.mkdir(parents=True, exist_ok=True)
                 path.replace(to / path.name)
+        # Last: no checkpoint that is still the newest may count more than the tables.
+        column = EPISODE_COLUMNS.index("episode")
+        _cut(self.monitor_file, lambda row, _: int(row[column]) > episodes, to)
+        _cut(
+            self.progress_file,
+            lambda row, header: int(row[header.index("timesteps")]) > timesteps,
+            to,
+        )
 
     def remove_leftovers(self) -> None:
         """Delete what a writer that was killed left half done."""

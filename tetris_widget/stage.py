@@ -7,7 +7,6 @@ the pace asked for. Deliberately doesn't know the run that trains, nor who watch
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
@@ -173,8 +172,6 @@ _TRUST = "call panel.library.import_model(file, trust=True) in Python"
 
 def serve(connection: Connection, path: str) -> None:
     """Be the process: serve the library at `path` on a connection, then end."""
-    os.setsid()  # the kernel's Interrupt isn't for us
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What is printed would show up below whatever cell ran last.
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 1)

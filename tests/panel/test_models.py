@@ -372,3 +372,17 @@ def test_the_list_is_sent_however_early_it_is_read(
     panel.widget._handle(None, {"type": "sync", "since": 0}, [])
     (update, *_) = [m for m in sent if m["type"] == "update" and m["sync"]]
     assert update["library"] is not None
+
+
+def test_a_file_that_is_too_large_is_told_once(
+    panel: TrainingPanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tetris_widget.panel.shelf.MAX_IMPORT_BYTES", 3)
+    job = {"do": "import", "name": "b", "file": "a.zip", "parts": 3}
+    for part in range(3):  # they are on their way already
+        ask(panel, b"1234", **job, part=part)
+    assert told(panel).startswith("a.zip: 4 bytes; allowed: 3; call panel.library.imp")
+    # The next one begins anew.
+    ask(panel, b"1", **{**job, "parts": 2}, part=0)
+    ask(panel, b"2", **{**job, "parts": 2}, part=1)
+    wait_for(lambda: "allowed: 3;" not in told(panel))

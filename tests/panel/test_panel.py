@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import subprocess
@@ -371,6 +372,40 @@ def test_it_displays_as_a_widget_with_a_text_fallback(panel: TrainingPanel) -> N
     data = bundle[0] if isinstance(bundle, tuple) else bundle
     assert data["text/plain"].startswith("TrainingPanel: Idle")
     assert "application/vnd.jupyter.widget-view+json" in data
+
+
+def test_of_panels_that_wait_the_last_one_shown_has_a_process(
+    panel: TrainingPanel, sent: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    def is_warm(panel: TrainingPanel) -> bool:
+        return bool(panel._manager.get_status()["is_warm"])
+
+    panel._repr_mimebundle_()
+    wait_for(lambda: is_warm(panel))
+    process = panel._manager.process
+    assert process is not None
+    with TrainingPanel(TrainingConfig(run_dir=str(tmp_path))) as again:
+        again._repr_mimebundle_()
+        wait_for(lambda: is_warm(again))
+        wait_for(lambda: not process.is_alive())
+        assert panel.status == "Idle"
+        # Both can be started, and a run is let alone.
+        panel.start()
+        wait_for(lambda: panel.status == "Training")
+        again._repr_mimebundle_()
+        again.start()
+        wait_for(lambda: again.status == "Training")
+        assert panel.status == "Training"
+
+
+def test_who_waits_hears_when_no_run_is_under_way(panel: TrainingPanel) -> None:
+    assert panel.wait(0)
+    panel.start()
+    assert not panel.wait(0.05)
+    wait_for(lambda: panel.status == "Training")
+    panel.stop()
+    assert panel.wait(20)
+    assert asyncio.run(panel.finished()) == "Stopped"
 
 
 def test_close_ends_the_process_and_frees_the_panel(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.training.runs import SMALL, Run, new_run, resumed
@@ -242,3 +243,100 @@ def test_leftovers_of_a_killed_writer_are_no_checkpoints(
     assert len(run.run.checkpoints()) == 2
     run.run.remove_leftovers()
     assert not list(run.run.path.rglob("*.tmp.*"))
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
+def test_one_that_is_asked_for_before_a_resumed_run_goes_on_is_where_it_was(
+    algorithm: str, config: TrainingConfig
+) -> None:
+    options = {"total_timesteps": 2_000, "algorithm": algorithm, "buffer_size": 999}
+    run = new_run(config.replace(**options))
+    run.train(stop_at=600)
+    before = read_checkpoint(run.run.checkpoints()[0])
+    again = resumed(run.run.path)
+    again.commands.put({"command": "save_checkpoint", "name": "at once"})
+    again.train()
+    after = read_checkpoint(run.run.named_checkpoint("at once"))
+    assert after.timesteps == before.timesteps
+    for name in ("python_generator", "numpy_generator", "action_generator"):
+        assert after.values[name] == before.values[name], name
+    for name in ("numpy_generator", "torch_generator"):
+        assert np.array_equal(after.arrays[name], before.arrays[name]), name
+
+
+def test_one_of_a_run_with_nothing_left_to_learn_is_where_it_was(
+    config: TrainingConfig,
+) -> None:
+    run = new_run(config)
+    run.train()
+    before = read_checkpoint(run.run.checkpoints()[0])
+    again = resumed(run.run.path)
+    again.session._checkpointer.steer()  # so that it is written anew
+    again.train()
+    after = read_checkpoint(run.run.checkpoints()[0])
+    assert after.timesteps == before.timesteps
+    assert after.values["numpy_generator"] == before.values["numpy_generator"]
+    for name in ("numpy_generator", "torch_generator"):
+        assert np.array_equal(after.arrays[name], before.arrays[name]), name
+
+
+def test_a_named_one_takes_the_place_of_another_of_the_same_timesteps(
+    config: TrainingConfig,
+) -> None:
+    run = new_run(config.replace(total_timesteps=2_000))
+    run.commands.put({"command": "save_checkpoint", "name": "early"})
+    run.train()
+    first = run.run.checkpoints()[-1]
+    assert read_checkpoint(first).timesteps == 0
+    first.write_bytes(b"damaged")
+    resumed(run.run.path, "early")
+    assert timesteps(run.run) == [0]
+
+
+def test_a_resume_that_breaks_off_loses_no_episode(
+    config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(config.replace(total_timesteps=2_000))
+    run.commands.put({"command": "save_checkpoint", "name": "early"})
+    run.train()
+    episodes = run.run.episodes()
+
+    def refuse(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("tetris_widget.run_directory.shutil.copyfileobj", refuse)
+        with pytest.raises(OSError, match="No space left"):
+            resumed(run.run.path, "early")
+    again = resumed(run.run.path, total_timesteps=3_000)
+    assert run.run.episodes().equals(episodes)
+    assert again.messages.of_type("resume")[0]["episode"] == len(episodes)
+
+
+def test_one_with_a_name_that_a_disk_refuses_is_told_each_time(
+    config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    module = "tetris_widget.training.checkpointer"
+    monkeypatch.setattr(f"{module}.write_checkpoint", refuse)
+    run = new_run(config)
+    for name in ("a", "b"):
+        run.commands.put({"command": "save_checkpoint", "name": name})
+    run.train()
+    assert [m["text"] for m in run.messages.of_type("error")] == [
+        f"Command refused: checkpoint {name!r} is not saved: No space left on device"
+        for name in ("a", "b")
+    ]
+    assert not run.messages.of_type("command")
+
+
+def test_metrics_come_as_often_as_a_resumed_run_is_told(config: TrainingConfig) -> None:
+    seldom = {"total_timesteps": 10**9, "update_freq": 10**6}
+    run = new_run(config.replace(**seldom))
+    run.train(stop_at=300)
+    again = resumed(run.run.path, update_freq=50)
+    again.train(stop_at=800)
+    came = [m["timesteps"] for m in again.messages.of_type("metrics")]
+    assert len(came) > 5

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tetris_widget.config import TrainingConfig
-from tetris_widget.run_directory import RunDirectory
+from tetris_widget.run_directory import DamagedRunWarning, RunDirectory
 from tetris_widget.training import journal as module
 from tetris_widget.training.journal import Journal
 
@@ -89,3 +89,20 @@ def test_a_new_file_that_a_full_disk_refuses_leaves_none_open(tmp_path: Path) ->
     journal.write([])
     journal.close()
     assert run.episodes()["lines"].tolist() == [3]
+
+
+def test_a_byte_that_is_damaged_ends_no_metrics(tmp_path: Path) -> None:
+    run = RunDirectory.create(TrainingConfig(run_dir=str(tmp_path)))
+    journal = Journal(run, pytest.fail)
+    journal.write([metrics(100)])
+    journal.close()
+    data = run.progress_file.read_bytes()
+    damaged = data.replace(b"100", b"1\xb40")
+    assert damaged != data
+    run.progress_file.write_bytes(damaged)
+    again = Journal(run, pytest.fail)
+    again.write([metrics(200)])
+    again.sync()
+    again.close()
+    with pytest.warns(DamagedRunWarning, match="1 lines cannot be read"):
+        assert run.metrics()["timesteps"].tolist() == [200]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -377,3 +379,59 @@ def test_a_wrong_reward_is_refused_and_the_run_goes_on(run: Run) -> None:
     assert len(errors) == 3
     assert "did you mean 'holes'?" in errors[0]
     assert run.session._env.get_attr("reward") == before
+
+
+@pytest.mark.parametrize(
+    ("saved", "spent"),
+    [
+        ({"spent": 100.0, "budget": 0.05}, 100.0),
+        ({"spent": 0.0, "budget": 0.0}, 180.0),  # there was no evaluation
+        ({"spent": 1_800.0, "budget": 0.5}, 180.0),
+    ],
+)
+def test_evaluation_keeps_to_the_budget_that_a_run_is_resumed_with(
+    run: Run, saved: dict[str, float], spent: float
+) -> None:
+    evaluation = run.session._evaluation
+    evaluation.set_state({**evaluation.get_state(), **saved}, elapsed=3_600.0)
+    assert evaluation.get_state()["spent"] == pytest.approx(spent)
+
+
+def test_evaluation_keeps_to_its_share_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without a budget it would never rest.
+    monkeypatch.setattr(session, "EVALUATION_SPACING_SECONDS", 0.0)
+    options = {**SMALL, "total_timesteps": 10**9, "evaluation_games": 1_000}
+    run = new_run(TrainingConfig(**options, run_dir=str(tmp_path)))
+
+    def stop() -> None:
+        if run.callback.elapsed > 4.0:
+            run.stop.set()
+
+    run.callback.background.append(stop)
+    run.train()
+    spent = run.session._evaluation.get_state()["spent"]
+    # One slice may be long on a busy machine.
+    assert 0.01 < spent < 0.25 + 0.05 * run.callback.elapsed
+
+
+def test_a_contest_gives_way_to_the_training(tmp_path: Path) -> None:
+    nice: list[int] = []
+
+    class Contest:
+        def work(self, seconds: float) -> bool:
+            me = threading.get_native_id()
+            nice.append(os.getpriority(os.PRIO_PROCESS, me))
+            return False
+
+        def abandon(self) -> None:
+            pass
+
+    thread = ContestThread(Contest())  # type: ignore[arg-type]
+    deadline = time.monotonic() + 20
+    while not nice:
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.005)
+    thread.close()
+    assert nice[0] == 19

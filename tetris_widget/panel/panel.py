@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -127,6 +128,7 @@ class TrainingPanel:
             target=_pump, args=(self,), name="panel-pump", daemon=True
         )
         self._pump.start()
+        _panels.add(self)
 
     @classmethod
     def attach(
@@ -229,9 +231,23 @@ class TrainingPanel:
         display(self)  # type: ignore[no-untyped-call]
 
     def _prepare(self) -> None:
+        """Have a process wait for a run, in the place of that of any other panel.
+
+        A cell that is run again makes a panel each time, and nobody closes the others.
+        """
+        for panel in list(_panels):
+            if panel is not self:
+                panel._release()
         with self._lock:
             if not self._is_closed and not self.widget.is_over:
                 self._manager.prepare(self.config)
+
+    def _release(self) -> None:
+        with self._lock:
+            self._manager.release()
+            if not self._manager.is_running():
+                self._detail = None  # it may have been getting ready
+            self._changed()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         self._prepare()
@@ -359,10 +375,7 @@ class TrainingPanel:
     def _check_checkpoint(self, name: str) -> None:
         if self._manager.is_running():
             raise ValueError(f"checkpoint: {name!r}; the run has to be stopped first")
-        run = self._need_run()
-        if not run.named_checkpoint_file(name).exists():
-            allowed = ", ".join(run.named_checkpoints()) or "there is none"
-            raise ValueError(f"checkpoint: no {name!r}; allowed: {allowed}")
+        self._need_run().named_checkpoint(name)
 
     def save_checkpoint(self, name: str) -> None:
         """Keep the run as it is now as a checkpoint of this name, and return at once.
@@ -869,6 +882,9 @@ def _read_tables(run: RunDirectory, resume: Message | None = None) -> Tables:
         metrics[metrics["timesteps"] <= last],
         evaluations[evaluations["timesteps"] <= last],
     )
+
+
+_panels: weakref.WeakSet[TrainingPanel] = weakref.WeakSet()
 
 
 def _pump(panel: TrainingPanel) -> None:

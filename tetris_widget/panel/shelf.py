@@ -48,6 +48,8 @@ class Shelf:
         self._last_frames: list[Message | None] = []
         self._saves: list[Message] = []
         self._parts: list[bytes] = []
+        # Whether more of a file that was refused is on its way.
+        self._is_refused = False
         self._librarian = Librarian(library, self._on_message)
 
     def shown(self) -> Message:
@@ -157,13 +159,15 @@ class Shelf:
         """Return a file when its last part has come."""
         with self._lock:
             if job["part"] == 0:
-                self._parts = []
+                self._parts, self._is_refused = [], False
+            if self._is_refused:
+                return None  # the reason was told
             if job["part"] != len(self._parts):
                 raise ValueError(f"{job['file']}: a part is missing; send it again")
             self._parts.append(job["data"])
             size = sum(map(len, self._parts))
             if size > MAX_IMPORT_BYTES:
-                self._parts = []
+                self._parts, self._is_refused = [], True
                 raise ValueError(
                     f"{job['file']}: {size:,} bytes; allowed: {MAX_IMPORT_BYTES:,}; "
                     "call panel.library.import_model(file) in Python"

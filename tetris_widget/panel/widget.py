@@ -22,7 +22,7 @@ import traitlets
 from IPython import get_ipython
 
 from tetris_widget.config import check_speed, check_view
-from tetris_widget.history import COLUMNS, Tail
+from tetris_widget.history import Tail
 
 Message = dict[str, Any]
 
@@ -274,7 +274,10 @@ def pack_frames(
 
 
 def pack_series(tails: list[Tail], buffers: list[bytes]) -> list[Message]:
-    """Append the tails' columns to `buffers`, and return what describes them."""
+    """Append the tails' columns to `buffers`, and return what describes them.
+
+    Of a series that is gone the tail has length 0.
+    """
     described = []
     for tail in tails:
         described.append(
@@ -283,7 +286,6 @@ def pack_series(tails: list[Tail], buffers: list[bytes]) -> list[Message]:
                 "epoch": tail.epoch,
                 "start": tail.start,
                 "length": tail.columns.shape[1],
-                "columns": list(COLUMNS),
                 "buffer": len(buffers),
             }
         )

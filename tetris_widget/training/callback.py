@@ -233,8 +233,9 @@ class WebMetricsCallback(BaseCallback):
         state, self._resumed = self._resumed, None
         self.episode_count = state["episode_count"]
         self.best_lines = state["best_lines"]
-        self._next_update = state["next_update"]
-        self._next_board = state["next_board"]
+        # Sooner where the run is resumed with more of them.
+        self._next_update = min(self._next_update, state["next_update"])
+        self._next_board = min(self._next_board, state["next_board"])
         self._started_at -= state["elapsed"]
         self._returns[:] = state["returns"]
         self._begun[:] = self._steps - state["lengths"]

@@ -18,6 +18,7 @@ from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from tetris_widget.config import ConfigError
 from tetris_widget.run_directory import RunDirectory
 from tetris_widget.training.callback import WebMetricsCallback
 from tetris_widget.training.checkpoint import (
@@ -81,7 +82,8 @@ class Checkpointer:
         self._due = 0.0 if resumed is None else time.perf_counter() + seconds
         self.saved_timesteps = None if resumed is None else resumed.timesteps
         self.is_steered = False
-        self._has_failed = False
+        # Why nothing can be saved at present; None: all is well.
+        self._failure: str | None = None
 
     def save(self) -> None:
         """Write the last boundary, unless it is on disk already."""
@@ -117,7 +119,11 @@ class Checkpointer:
         self.is_steered = self._keeps_snapshots
 
     def on_save_checkpoint(self, command: Mapping[str, Any]) -> None:
-        """Write the last boundary under a name; it is kept until it is deleted."""
+        """Write the last boundary under a name; it is kept until it is deleted.
+
+        Raises:
+            ValueError: the name is taken, or the disk takes nothing.
+        """
         path = self._run.named_checkpoint_file(command["name"])
         if path.exists():
             raise ValueError(
@@ -125,10 +131,13 @@ class Checkpointer:
             )
         if not self._keeps_snapshots:
             self._take()
-        if self._snapshot is not None and self._write(path):
-            timesteps = self._snapshot.timesteps
-            text = f"checkpoint at {timesteps:,} timesteps saved as {path.stem!r}"
-            self._reports.send("info", kind="note", text=text)
+        if self._snapshot is None:
+            return
+        if not self._write(path):
+            raise ValueError(f"checkpoint {path.stem!r} is not saved: {self._failure}")
+        timesteps = self._snapshot.timesteps
+        text = f"checkpoint at {timesteps:,} timesteps saved as {path.stem!r}"
+        self._reports.send("info", kind="note", text=text)
 
     def begin_rollout(self) -> None:
         """Take what is due: called at each boundary between two rollouts."""
@@ -152,6 +161,9 @@ class Checkpointer:
 
     def _take(self) -> None:
         before = time.perf_counter()
+        if self._resumed is not None:
+            # Asked for before the run has gone on: it is where it was.
+            restore_generators(self._model, self._resumed)
         state = self._reports.get_state()
         self._snapshot = take_snapshot(self._model, state, self._extra())
         self._is_saved &= self._snapshot.timesteps == self.saved_timesteps
@@ -166,14 +178,14 @@ class Checkpointer:
                 self._sync()
                 write_checkpoint(path, self._model, self._snapshot)
         except OSError as error:
-            if not self._has_failed:
-                reason = error.strerror or error
-                self._reports.warn(f"could not save a checkpoint: {reason}")
-            self._has_failed = True
+            was_well = self._failure is None
+            self._failure = error.strerror or str(error)
+            if was_well:
+                self._reports.warn(f"could not save a checkpoint: {self._failure}")
             return False
-        if self._has_failed:
+        if self._failure is not None:
             self._reports.warn("saving checkpoints works again")
-        self._has_failed = False
+        self._failure = None
         return True
 
     def _prune(self) -> None:
@@ -203,10 +215,10 @@ def last_checkpoint(
         CheckpointError: there is none.
     """
     if name is not None:
-        path = run.named_checkpoint_file(name)
-        if not path.exists():
-            allowed = ", ".join(run.named_checkpoints()) or "there is none"
-            raise CheckpointError(f"checkpoint: no {name!r}; allowed: {allowed}")
+        try:
+            path = run.named_checkpoint(name)
+        except ConfigError as error:
+            raise CheckpointError(str(error)) from error
         return path, read_checkpoint(path)
     for path in run.checkpoints():
         try:

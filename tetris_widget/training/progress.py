@@ -17,7 +17,8 @@ class ProgressFile(CSVOutputFormat):
 
     def __init__(self, path: Path) -> None:
         path.touch()
-        self.file = path.open("r+", encoding="utf-8")
+        # A byte that is damaged must not end what comes after it.
+        self.file = path.open("r+", encoding="utf-8", errors="surrogateescape")
         self.keys = self.file.readline().rstrip("\n").split(",")
         self.keys = [key for key in self.keys if key]
         self.separator = ","

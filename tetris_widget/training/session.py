@@ -284,7 +284,7 @@ class TrainingSession:
         reports = reports_of(snapshot)
         self._callback.set_state(reports)
         extra = snapshot.values["extra"]
-        self._evaluation.set_state(extra["evaluation"])
+        self._evaluation.set_state(extra["evaluation"], reports["elapsed"])
         if "reward" in extra:
             self._env.set_attr("reward", extra["reward"])
         self._record_games()
@@ -434,21 +434,31 @@ class _Evaluation:
             "seed": self._evaluator.seed,
             "max_pieces": self._evaluator.max_pieces,
             "spent": self._spent,
+            "budget": self._budget,
         }
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on where `get_state` was called."""
+    def set_state(self, state: Mapping[str, Any], elapsed: float) -> None:
+        """Go on where `get_state` was called, `elapsed` seconds after the beginning.
+
+        With another budget than then, neither time saved nor time owed counts.
+        """
         self._evaluator.seed = state["seed"]
         limit = self._config.evaluation_max_pieces
         self._evaluator.max_pieces = min(state["max_pieces"], limit)
-        self._spent = state["spent"]
+        is_same = state.get("budget", self._budget) == self._budget
+        self._spent = state["spent"] if is_same else self._budget * elapsed
+
+    @property
+    def _budget(self) -> float:
+        """Its share of the time."""
+        return self._config.evaluation_budget if self._config.evaluation else 0.0
 
     def tick(self) -> None:
         """Go on with the evaluation for a slice, if the budget allows it."""
         elapsed = self._callback.elapsed
         before = time.perf_counter()
         self._contest.tick(elapsed)
-        if self._spent > self._config.evaluation_budget * elapsed + ADVANCE_SECONDS:
+        if self._spent > self._budget * elapsed + ADVANCE_SECONDS:
             self._spent += time.perf_counter() - before
             return
         # Without a core of its own, the contest has every other slice.

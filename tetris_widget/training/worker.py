@@ -21,10 +21,11 @@ import time
 import traceback
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tetris_widget.config import TrainingConfig
-from tetris_widget.ipc import BatchQueue, SharedEvent
+from tetris_widget.ipc import BatchQueue, SharedEvent, leave_session
 from tetris_widget.run_directory import RunBusyError, RunDirectory
 from tetris_widget.training import opencv
 from tetris_widget.training.journal import Journal
@@ -101,11 +102,8 @@ class Worker:
     # Around the run
 
     def _isolate(self) -> None:
-        """Leave the kernel's session: its Interrupt and Restart aren't for us."""
-        with contextlib.suppress(PermissionError):  # already a session leader
-            os.setsid()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        """Be told what to do by the parent's queue, by SIGTERM and its death alone."""
+        leave_session()
         signal.signal(signal.SIGTERM, self._on_sigterm)
         for work in (
             self._beat,
@@ -247,14 +245,15 @@ class Worker:
         assert self._outbox is not None
         self._has_begun.set()
         self._metrics_queue.pulse.beat("ending")
-        fields |= self._progress()
+        # Of a run that was not even built, what is known of it stays.
+        known = {k: v for k, v in self._progress().items() if v is not None}
         if run is not None:
             try:
-                run.write_state(outcome, reason=reason, **fields)
+                run.write_state(outcome, reason=reason, **fields, **known)
             except OSError as error:
                 self._warn(f"could not write {run.state_file}: {error.strerror}")
         # Whoever hears of the end can resume at once: nobody has the directory.
-        last = {**_status(outcome, reason=reason), **fields}
+        last = {**_status(outcome, reason=reason), **fields, **self._progress()}
         self._outbox.close(GOODBYE_SECONDS, last, self._lock.close)
 
     def _report(
@@ -319,7 +318,7 @@ class _Log:
     """The process's own stdout and stderr: a file, whatever the notebook does."""
 
     def __init__(self) -> None:
-        self._file: io.FileIO = tempfile.TemporaryFile("a+b", buffering=0)  # noqa: SIM115 open for life
+        self._file = _nameless_file()
         self._point_here(self._file.fileno())
         sys.stdout, sys.stderr = (_text(descriptor) for descriptor in (1, 2))
         faulthandler.enable()
@@ -347,6 +346,15 @@ class _Log:
     def _point_here(self, descriptor: int) -> None:
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
+
+
+def _nameless_file() -> io.FileIO:
+    """Return a file that nobody else knows; one that takes nothing on a full disk."""
+    try:
+        made: io.FileIO = tempfile.TemporaryFile("a+b", buffering=0)  # noqa: SIM115 open for life
+    except OSError:
+        made = Path(os.devnull).open("a+b", buffering=0)  # noqa: SIM115 as above
+    return made
 
 
 def _text(descriptor: int) -> io.TextIOWrapper:
