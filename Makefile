@@ -1,5 +1,5 @@
 # make lab    set up, and open the quickstart in JupyterLab
-# make test   set up, and run every check and test
+# make test   set up, and run the checks and tests; make test-slow: those that take long
 # make bench  measure all that the README's tables say: seven hours; in parts:
 # make bench-game, bench-panel  the game's (five minutes), the panel's (an hour)
 # make bench-learner  how good each preset gets, and how soon (six hours); stopped, it
