@@ -38,6 +38,16 @@ def test_it_trains_to_the_end(tmp_path: Path) -> None:
     assert run_directory.config().rows == 8
 
 
+def test_it_trains_what_a_preset_describes(tmp_path: Path) -> None:
+    options = [f"run_dir={tmp_path}", "total_timesteps=500"]
+    done = run("train", "--preset", "board", "--set", *SMALL, *options)
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.iterdir()
+    config = RunDirectory(path).config()
+    assert (config.observation, config.policy) == ("board", "patterns")
+    assert config.rows == 8
+
+
 def test_it_ends_at_a_goal(tmp_path: Path) -> None:
     options = [f"run_dir={tmp_path}", "total_timesteps=100000000", "target_lines=0.5"]
     done = run("train", "--set", *SMALL, *options)
@@ -54,6 +64,10 @@ def test_it_ends_at_a_goal(tmp_path: Path) -> None:
         (["--config", "nowhere.json"], "nowhere.json"),
         (["--resume", "nowhere"], "nowhere/config.json"),
         (["--checkpoint", "early"], "--checkpoint: needs --resume RUN"),
+        (
+            ["--resume", "nowhere", "--preset", "board"],
+            "--preset board: does not go with --resume",
+        ),
     ],
 )
 def test_bad_input_is_a_sentence_and_code_2(arguments: list[str], message: str) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tetris_widget.config import (
@@ -16,6 +19,13 @@ from tetris_widget.config import (
     moves_per_second,
     step_delay,
 )
+from tetris_widget.training.environments import build_env
+
+SEEN = [
+    *itertools.product(["placements"], ["afterstates", "board", "flat"]),
+    *itertools.product(["keys", "reachable"], ["board", "flat"]),
+]
+REACHABLE = {"action": "reachable", "observation": "flat", "policy": "mlp"}
 
 
 def test_the_default_is_valid_and_goes_through_json() -> None:
@@ -39,6 +49,22 @@ def test_the_default_is_valid_and_goes_through_json() -> None:
         (
             {"n_envs": 64, "batch_size": 1000},
             "batch_size: 1000 does not divide .* nearest is 1024",
+        ),
+        (
+            {"batch_size": 1},
+            "batch_size: 1 does not fit algorithm='ppo', .* = 1024 from 2, .* is 2",
+        ),
+        (
+            {"algorithm": "maskable_ppo", "n_envs": 3, "n_steps": 5, "batch_size": 1},
+            "batch_size: 1 does not fit algorithm='maskable_ppo', .* nearest is 3",
+        ),
+        (
+            {"env_id": "CartPole-v1", "batch_size": 1},
+            "batch_size: 1 does not fit algorithm='ppo'",
+        ),
+        (
+            {"n_envs": 1, "n_steps": 7, "batch_size": 2},
+            "batch_size: 2 does not divide .* the nearest is 7",
         ),
         ({"policy": "cnn"}, "policy: 'cnn' does not fit .* allowed: linear, mlp"),
         (
@@ -74,7 +100,17 @@ def test_the_default_is_valid_and_goes_through_json() -> None:
             {"n_envs": 16_384, "n_steps": 65_536},
             "n_steps: 65,536 in 16,384 games, .* allowed: up to 228",
         ),
+        (
+            {
+                **REACHABLE,
+                "algorithm": "maskable_ppo",
+                "n_envs": 16_384,
+                "n_steps": 131,
+            },
+            "n_steps: 131 in 16,384 games, at 4,014 bytes each, .* allowed: up to 130",
+        ),
         ({"n_envs": 1, "n_steps": 1, "batch_size": 1}, "n_steps: 1"),
+        ({"n_envs": 1, "n_steps": 1}, "n_steps: 1 with n_envs 1"),
         ({"evaluation": "maybe"}, "evaluation: 'maybe' is refused"),
         ({"target_lines": 0}, "target_lines: 0 is refused; allowed: .* above 0"),
         ({"target_lines": 5, "evaluation": False}, "only noticed by evaluations"),
@@ -87,6 +123,60 @@ def test_the_default_is_valid_and_goes_through_json() -> None:
 def test_what_cannot_be_run_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         TrainingConfig(**values)
+
+
+@pytest.mark.parametrize("algorithm", ["dqn", "a2c"])
+def test_a_batch_of_one_is_enough_without_advantages(algorithm: str) -> None:
+    assert TrainingConfig(algorithm=algorithm, batch_size=1).batch_size == 1
+
+
+@pytest.mark.parametrize(("action", "observation"), SEEN)
+def test_memory_is_counted_as_the_spaces_have_it(action: str, observation: str) -> None:
+    sizes, previews, hold = [(4, 4), (20, 10), (28, 12)], [None, 0, 3], [None, False]
+    if action != "placements":
+        hold = [None, False, True]
+    for (rows, columns), shown, has_hold in itertools.product(sizes, previews, hold):
+        config = TrainingConfig(
+            rows=rows,
+            columns=columns,
+            action=action,
+            observation=observation,
+            policy="mlp",
+            previews=shown,
+            hold=has_hold,
+            algorithm="maskable_ppo",
+            n_envs=1,
+            n_steps=2,
+            batch_size=2,
+        )
+        env: Any = build_env(config)
+        space = env.observation_space
+        expected = space.dtype.itemsize * math.prod(space.shape)
+        assert config._observation_bytes == expected
+        assert config._mask_bytes == 4 * env.action_space.n
+        assert config.replace(algorithm="ppo")._mask_bytes == 0
+
+
+def test_what_fits_into_memory_is_taken() -> None:
+    flat: dict[str, Any] = {"observation": "flat", "policy": "mlp"}
+    TrainingConfig(**flat, algorithm="dqn", buffer_size=10_000_000)
+    many = {**REACHABLE, "algorithm": "maskable_ppo", "n_envs": 16_384, "n_steps": 130}
+    assert TrainingConfig(**many).n_steps == 130
+
+
+def test_numbers_of_numpys_are_weights() -> None:
+    given = {"lines": np.float32(0.5), "holes": np.int64(-2), "height": np.float16(1)}
+    reward = TrainingConfig(reward=given).reward
+    assert reward == {"lines": 0.5, "holes": -2.0, "height": 1.0}
+    assert {type(weight) for weight in reward.values()} == {float}
+
+
+@pytest.mark.parametrize(
+    "weight", [np.float16("nan"), np.float64("inf"), np.bool_(True), 10**400, "1"]
+)
+def test_weights_that_are_no_finite_numbers_are_refused(weight: Any) -> None:
+    with pytest.raises(ConfigError, match=r"reward: lines: .* is refused"):
+        TrainingConfig(reward={"lines": weight})
 
 
 def test_every_mistake_is_named_at_once() -> None:

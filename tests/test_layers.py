@@ -41,7 +41,7 @@ ALLOWED = {
     # `training` only when a model is taken apart.
     "library": {"config", "run_directory", "envs", "training"},
     # `stage` is what its process runs.
-    "librarian": {"library", "stage"},
+    "librarian": {"ipc", "library", "stage"},
     "stage": {"config", "library", "run_directory", "training"},
     "cli": {"config", "manager", "run_directory"},
 }

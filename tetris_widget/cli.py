@@ -39,6 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
             if options.preset is not None:
                 return _train(TrainingConfig.preset(options.preset, **changes))
             return _train(TrainingConfig(**changes))
+        if options.preset is not None:
+            raise ConfigError(
+                f"--preset {options.preset}: does not go with --resume, for a run "
+                "keeps its fields; allowed: --set, for those that can be changed"
+            )
         run = RunDirectory(options.resume)
         return _train(run.config().for_resuming(changes), run, options.checkpoint)
     except (ConfigError, FileNotFoundError) as error:

@@ -64,8 +64,13 @@ REWARD_TERMS: dict[str, str] = {
     "bumpiness": "bumpiness that was added, likewise",
     "game_over": "1 when the game is over",
 }
-# Of a rollout's observations, or a replay buffer's.
+# Of a rollout's observations and masks, or a replay buffer's observations.
 MAX_BUFFER_BYTES = 8 * 2**30
+# Pieces that are shown ahead under guideline rules, where nothing else is said.
+DEFAULT_PREVIEWS = 5
+# Of our own game, which is not imported here: kinds of pieces, numbers that an
+# afterstate has, and keys, hold among them.
+_N_PIECES, _N_AFTERSTATE, _N_KEYS = 7, 14, 8
 DEFAULT_REWARD: Mapping[str, float] = {"lines": 1.0}
 MAX_WEIGHT = 1e9
 # What may be another when a run is resumed; all else made the run what it is.
@@ -341,20 +346,6 @@ class TrainingConfig(BaseModel):
                 f"policy: 'patterns' does not fit algorithm={self.algorithm!r}; "
                 "allowed with it: ppo, a2c"
             )
-        if self.algorithm in ("ppo", "maskable_ppo"):
-            rollout = self.n_envs * self.n_steps
-            if rollout % self.batch_size:
-                raise ValueError(
-                    f"batch_size: {self.batch_size} does not divide the rollout of "
-                    f"n_envs × n_steps = {self.n_envs} × {self.n_steps} = {rollout}; "
-                    f"allowed: a divisor of it, the nearest is "
-                    f"{_nearest_divisor(rollout, self.batch_size)}"
-                )
-            if rollout < 2:
-                raise ValueError(
-                    "n_steps: 1 with n_envs 1 makes a rollout of one timestep; "
-                    "allowed: n_envs × n_steps of at least 2"
-                )
         if self.target_lines is not None and not self.evaluation:
             raise ValueError(
                 f"target_lines: {self.target_lines:g} is only noticed by evaluations; "
@@ -378,33 +369,86 @@ class TrainingConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _batches_fit_the_rollout(self) -> TrainingConfig:
+        if self.algorithm not in ("ppo", "maskable_ppo"):
+            return self
+        rollout = self.n_envs * self.n_steps
+        if rollout < 2:
+            raise ValueError(
+                "n_steps: 1 with n_envs 1 makes a rollout of one timestep; "
+                "allowed: n_envs × n_steps of at least 2"
+            )
+        if self.batch_size < 2:
+            raise ValueError(
+                f"batch_size: {self.batch_size} does not fit algorithm="
+                f"{self.algorithm!r}, which divides advantages by their spread; "
+                f"allowed: a divisor of n_envs × n_steps = {rollout} from 2, the "
+                f"nearest is {_nearest_divisor(rollout, self.batch_size)}"
+            )
+        if rollout % self.batch_size:
+            raise ValueError(
+                f"batch_size: {self.batch_size} does not divide the rollout of "
+                f"n_envs × n_steps = {self.n_envs} × {self.n_steps} = {rollout}; "
+                f"allowed: a divisor of it, the nearest is "
+                f"{_nearest_divisor(rollout, self.batch_size)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _buffers_fit_into_memory(self) -> TrainingConfig:
         """Refuse what can only end for lack of memory, before it has been tried."""
         if self.env_id is not None:
             return self  # what it shows is not known here
-        most = MAX_BUFFER_BYTES // self._observation_bytes
+        size = self._observation_bytes + self._mask_bytes
+        most = MAX_BUFFER_BYTES // size
         if self.algorithm == "dqn":
             # It keeps what was seen before an action, and after it.
             if self.buffer_size > most // 2:
                 raise ValueError(
                     f"buffer_size: {self.buffer_size:,} observations of "
-                    f"{self._observation_bytes:,} bytes, twice, are more than "
+                    f"{size:,} bytes, twice, are more than "
                     f"{MAX_BUFFER_BYTES:,} bytes; allowed: up to {most // 2:,}"
                 )
         elif self.n_envs * self.n_steps > most:
             raise ValueError(
                 f"n_steps: {self.n_steps:,} in {self.n_envs:,} games, at "
-                f"{self._observation_bytes:,} bytes each, make a rollout of more than "
+                f"{size:,} bytes each, make a rollout of more than "
                 f"{MAX_BUFFER_BYTES:,} bytes; allowed: up to {most // self.n_envs:,}"
             )
         return self
 
     @property
     def _observation_bytes(self) -> int:
-        """About what one observation takes in a buffer."""
+        """What one observation takes in a buffer of SB3's, which keeps its type."""
         if self.observation == "afterstates":
-            return (4 * self.columns + 1) * 14 * 4
-        return self.rows * self.columns * (8 + 7 * (self.previews or 0))
+            return (4 * self.columns + 1) * _N_AFTERSTATE * 4
+        cells = self.rows * self.columns
+        if self.is_benchmark:
+            planes, flags = 1, _N_PIECES * (1 + (self.previews or 0))
+        else:
+            previews = DEFAULT_PREVIEWS if self.previews is None else self.previews
+            shown = 1 + previews + self._has_hold
+            planes, flags = 3, _N_PIECES * shown + self._has_hold
+        if self.observation == "flat":
+            return planes * cells + flags
+        return (planes + flags) * cells
+
+    @property
+    def _mask_bytes(self) -> int:
+        """What one mask takes in the buffer of MaskablePPO: a float for each action."""
+        return 4 * self._n_actions if self.algorithm == "maskable_ppo" else 0
+
+    @property
+    def _n_actions(self) -> int:
+        if self.is_benchmark:
+            return 4 * self.columns
+        if self.action == "keys":
+            return _N_KEYS - 1 + self._has_hold
+        return 4 * self.columns * (self.rows + 1) + self._has_hold
+
+    @property
+    def _has_hold(self) -> bool:
+        return not self.is_benchmark and self.hold is not False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain Python values of every field, fit for JSON."""
@@ -559,19 +603,20 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+def is_number(value: Any) -> bool:
+    """Return whether it is a real number, NumPy's too, and not a truth value."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def check_speed(speed: Any) -> float:
     """Return `speed` clamped to 0.1–1.0.
 
     Raises:
         ValueError: `speed` is not a finite number.
     """
-    # NumPy's numbers, too.
-    if isinstance(speed, bool) or not isinstance(speed, numbers.Real):
+    if not is_number(speed):
         raise ValueError(f"speed: {speed!r} is not a number; allowed: 0.1 to 1.0")
-    try:
-        number = float(speed)
-    except OverflowError:  # a whole number too large for a float
-        number = math.inf
+    number = _as_float(speed)
     if not math.isfinite(number):
         raise ValueError(f"speed: {speed!r} is not finite; allowed: 0.1 to 1.0")
     return min(MAX_SPEED, max(MIN_SPEED, number))
@@ -617,14 +662,21 @@ def _term(name: Any) -> str:
 
 
 def _weight(name: str, weight: Any) -> float:
-    is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+    number = _as_float(weight) if is_number(weight) else math.nan
     # NaN fails this comparison too.
-    if not is_number or not abs(weight) <= MAX_WEIGHT:
+    if not abs(number) <= MAX_WEIGHT:
         raise ValueError(
             f"reward: {name}: {_short(weight)} is refused; allowed: a finite number "
             f"from {-MAX_WEIGHT:g} to {MAX_WEIGHT:g}"
         )
-    return float(weight)
+    return number
+
+
+def _as_float(number: Any) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # a whole number too large for a float
+        return math.inf
 
 
 def moves_per_second(speed: float) -> float:
@@ -692,6 +744,7 @@ def _allowed_kind(kind: dict[str, Any]) -> str:
 
 
 def _nearest_divisor(total: int, wanted: int) -> int:
+    """Return the divisor of `total`, but for 1, that is nearest to `wanted`."""
     small = [d for d in range(1, int(total**0.5) + 1) if total % d == 0]
-    divisors = {*small, *(total // d for d in small)}
+    divisors = {*small, *(total // d for d in small)} - {1}
     return min(divisors, key=lambda d: (abs(d - wanted), d))

@@ -20,13 +20,21 @@ def check_env_id(env_id: str) -> None:
     """Raise unless there is such an environment, as far as that shows without a module.
 
     Raises:
-        ConfigError: there is none, or no module where it would be; the message offers
-            the nearest id.
+        ConfigError: there is none, or no module where it would be, or only this process
+            has it; the message offers the nearest id, or says what to do.
     """
     module = module_of(env_id)
     if module is None:
         _check_registered(env_id)
-    elif not _is_installed(module.partition(".")[0]):
+        return
+    package = module.partition(".")[0]
+    if package == "__main__":
+        raise ConfigError(
+            f"env_id: {env_id!r} is defined in a notebook or script, which the "
+            "training process cannot import; allowed: one that a module registers, "
+            "as 'module:Id'"
+        )
+    if not _is_installed(package):
         raise ConfigError(
             f"env_id: {env_id!r} needs the module {module!r}, which is not installed"
             f"{_hint(env_id)}"
@@ -44,7 +52,7 @@ def load_env_id(env_id: str) -> None:
     if module is not None:
         is_package = hasattr(_import(module, env_id), "__path__")
         is_unknown = ":" not in env_id and module_of(env_id) is not None
-        if is_unknown and is_package and importlib.util.find_spec(f"{module}.envs"):
+        if is_unknown and is_package and _is_installed(f"{module}.envs"):
             _import(f"{module}.envs", env_id)
     _check_registered(env_id)
 
@@ -52,14 +60,18 @@ def load_env_id(env_id: str) -> None:
 def _import(module: str, env_id: str) -> ModuleType:
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except Exception as error:  # whatever its code raises
         raise ConfigError(
-            f"env_id: {env_id!r} needs the module {module!r}: {error}"
+            f"env_id: {env_id!r} needs the module {module!r}, which cannot be "
+            f"imported: {type(error).__name__}: {error}"
         ) from error
 
 
 def _is_installed(module: str) -> bool:
-    return bool(module) and importlib.util.find_spec(module) is not None
+    try:
+        return bool(module) and importlib.util.find_spec(module) is not None
+    except ValueError:  # made by hand, so that only this process has it
+        return False
 
 
 def module_of(env_id: str) -> str | None:

@@ -193,6 +193,60 @@ def test_a_seed_that_waits_for_the_reset_is_in_the_state() -> None:
     assert other._seeds == [None, None]
 
 
+@pytest.mark.parametrize("action", ["placements", "keys"])
+@pytest.mark.parametrize("kind", [np.int64, np.uint8])
+def test_a_seed_of_numpys_is_a_seed(action: str, kind: Any) -> None:
+    vec = TetrisVecEnv(
+        kind(3), action=action, seed=kind(255 if kind is np.uint8 else 3)
+    )
+    other = TetrisVecEnv(3, action=action, seed=255 if kind is np.uint8 else 3)
+    assert np.array_equal(vec.action_masks(), other.action_masks())
+    assert np.array_equal(vec.reset(), other.reset())
+    assert vec.seed(kind(7)) == other.seed(7) == [7, 8, 9]
+    np.testing.assert_equal(vec.get_state(), other.get_state())
+    assert np.array_equal(vec.reset(), other.reset())
+    assert type(vec.num_envs) is int
+
+
+@pytest.mark.parametrize("action", ["placements", "keys"])
+@pytest.mark.parametrize("seed", [-1, -2, 2**62 + 1, 2**70, 1.5, "a", True])
+def test_what_is_no_seed_is_refused_and_changes_nothing(action: str, seed: Any) -> None:
+    with pytest.raises(ValueError, match=f"seed: .*{seed}.*; allowed: "):
+        TetrisVecEnv(2, action=action, seed=seed)
+    vec = TetrisVecEnv(2, action=action, seed=0)
+    vec.reset()
+    vec.seed(5)
+    before = vec.get_state()
+    with pytest.raises(ValueError, match=f"seed: .*{seed}.*; allowed: "):
+        vec.seed(seed)
+    np.testing.assert_equal(vec.get_state(), before)
+    vec.set_state(before)
+
+
+def test_the_greatest_seed_is_kept_and_played() -> None:
+    vec, other = TetrisVecEnv(2, seed=2**62), TetrisVecEnv(2, seed=0)
+    assert np.array_equal(vec.reset()[0], TetrisEnv().reset(seed=2**62)[0])
+    begun = vec.state_from_board(np.zeros((20, 10), int))
+    vec.seed(2**62)
+    other.set_state(vec.get_state())
+    for env in (vec, other):
+        env.set_options({"state": begun})
+    np.testing.assert_equal(vec.reset(), other.reset())
+
+
+@pytest.mark.parametrize("seed", [2**62 + 1, 2**70, True])
+def test_a_seed_that_only_gymnasium_would_take_changes_nothing(seed: Any) -> None:
+    env = TetrisEnv()
+    env.reset(seed=4)
+    state = env.get_state()
+    env.step(np.int64(3))
+    before = env.get_state()
+    with pytest.raises(ValueError, match=f"seed: {seed}; allowed: "):
+        env.reset(seed=seed, options={"state": state})
+    np.testing.assert_equal(env.get_state(), before)
+    assert env.np_random_seed == 4
+
+
 @pytest.mark.parametrize(
     ("env", "field"), [(TetrisVecEnv(2), "seed"), (TetrisEnv(), "has_ended")]
 )

@@ -240,6 +240,7 @@ def test_a_frame_has_the_piece_where_it_is(action: str) -> None:
         _, _, terminated, _, info = env.step(rng.choice(legal))
         frame = info["frame"]
         assert set(frame) >= {"cells", "board", "piece", "rotation", "column", "row"}
+        assert frame["falls"] is (action == "reachable")
         assert frame["cells"].shape == (8, 6)
         assert frame["next"] == env.games.previews(0)
         assert frame["lines"] == info["lines"]

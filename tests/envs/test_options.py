@@ -135,6 +135,26 @@ def test_both_ids_are_registered() -> None:
         ({"illegal": "ignore"}, "illegal: 'ignore'; allowed: nearest, raise"),
         ({"rows": 3}, "rows: 3; allowed: 4 to 28"),
         ({"columns": 3}, "columns: 3; allowed: 4 to 12"),
+        ({"columns": 10.0}, "columns: 10.0; allowed: a whole number"),
+        ({"columns": None}, "columns: None; allowed: a whole number"),
+        ({"columns": "10"}, "columns: '10'; allowed: a whole number"),
+        ({"columns": -3}, "columns: -3; allowed: 4 to 12"),
+        ({"columns": 10**9}, "columns: 1000000000; allowed: 4 to 12"),
+        ({"rows": "8", "observation": "flat"}, "rows: '8'; allowed: a whole number"),
+        ({"tick": 0.2}, "tick: 0.2; allowed with action='placements': 0.1, for bench"),
+        ({"tick": None}, "tick: None; allowed with action='placements': 0.1"),
+        ({"level": 5}, "level: 5; allowed with action='placements': 1, for benchmark"),
+        ({"hold": "no"}, "hold: 'no'; allowed: True, False"),
+        ({"hold": 1}, "hold: 1; allowed: True, False"),
+        ({"action": "keys", "hold": "no"}, "hold: 'no'; allowed: True, False"),
+        ({"action": "keys", "tick": "0.1"}, "tick: '0.1'; allowed: 0.001 to 1.0 s"),
+        ({"action": "keys", "tick": None}, "tick: None; allowed: 0.001 to 1.0 s"),
+        ({"action": "keys", "tick": True}, "tick: True; allowed: 0.001 to 1.0 s"),
+        ({"randomizer": []}, r"randomizer: \[\]; allowed: bag, uniform"),
+        (
+            {"action": "keys", "randomizer": []},
+            r"randomizer: \[\]; allowed: bag, uniform",
+        ),
     ],
 )
 def test_options_that_do_not_fit_are_refused(
@@ -144,6 +164,31 @@ def test_options_that_do_not_fit_are_refused(
         TetrisVecEnv(1, **options)
     with pytest.raises(ValueError, match=message):
         TetrisEnv(**options)
+
+
+def test_options_of_numpys_are_taken_for_what_they_are() -> None:
+    vec = TetrisVecEnv(
+        np.uint8(3),
+        rows=np.uint8(20),
+        columns=np.uint8(10),
+        action="reachable",
+        previews=np.uint8(6),
+        hold=np.bool_(False),
+        tick=np.float32(0.5),
+        level=np.uint8(2),
+        max_pieces=np.uint8(200),
+        gamma=np.float16(0.5),
+        seed=0,
+    )
+    plain: dict[str, Any] = {"action": "reachable", "previews": 6, "hold": False}
+    other = TetrisVecEnv(3, **plain, tick=0.5, level=2, max_pieces=200, seed=0)
+    assert vec.observation_space == other.observation_space
+    assert vec.action_space == other.action_space
+    np.testing.assert_equal(vec.reset(), other.reset())
+    low = TetrisEnv(rows=np.int8(8), columns=np.int8(12), previews=np.int8(6))
+    assert low.observation_space == TetrisEnv(rows=8, columns=12).observation_space
+    # What benchmark rules don't have may be said to be the default.
+    TetrisEnv(tick=np.float64(0.1), level=np.int64(1), hold=np.bool_(False))
 
 
 @pytest.mark.parametrize("action", ["placements", "keys", "reachable"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -233,6 +234,7 @@ def test_weights_change_in_the_middle_of_a_game() -> None:
         ({"lines": -math.inf}, "reward: lines: -inf is refused"),
         ({"lines": True}, "reward: lines: True is refused"),
         ({"lines": "1"}, "reward: lines: '1' is refused"),
+        ({"lines": np.bool_(True)}, "reward: lines: .*True.* is refused"),
         ({}, "reward: no term; allowed: one or more of lines, "),
         ("lines", "reward: 'lines'; allowed: a mapping"),
     ],
@@ -248,7 +250,9 @@ def test_a_wrong_reward_is_refused_and_changes_nothing(
     assert env.reward == SHAPED
 
 
-@pytest.mark.parametrize("gamma", [-0.1, 1.1, math.nan])
-def test_a_wrong_gamma_is_refused(gamma: float) -> None:
-    with pytest.raises(ValueError, match=f"gamma: {gamma}; allowed: 0 to 1"):
-        TetrisVecEnv(1, gamma=gamma)
+@pytest.mark.parametrize("gamma", [-0.1, 1.1, math.nan, None, True, [0.9]])
+def test_a_wrong_gamma_is_refused(gamma: Any) -> None:
+    for action in ("placements", "keys"):
+        message = f"gamma: {gamma}; allowed: 0 to 1"
+        with pytest.raises(ValueError, match=re.escape(message)):
+            TetrisVecEnv(1, action=action, gamma=gamma)

@@ -181,6 +181,44 @@ def test_one_game_is_seeded_alone() -> None:
     assert games.get_state()["rng"][0] == before[0]
 
 
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int64])
+def test_numbers_of_numpys_are_taken_for_what_they_are(kind: Any) -> None:
+    games = Games(kind(2), kind(20), kind(10), seed=127, max_pieces=kind(9))
+    other = Games(2, 20, 10, seed=127, max_pieces=9)
+    given = (games.rows, games.n_columns, games.n_actions, games.max_pieces)
+    assert given == (20, 10, 40, 9)
+    assert {type(number) for number in given} == {int}
+    assert all(map(equal, play(games, 30, 0), play(other, 30, 0)))
+    assert equal(Games(2, seed=kind(127)).get_state(), Games(2, seed=127).get_state())
+    games.seed(kind(3), kind(1))
+    other.seed(3, 1)
+    assert equal(games.get_state(kind(1)), other.get_state(1))
+
+
+def test_a_game_is_named_by_any_whole_number() -> None:
+    games = Games(256, 6, 5, seed=0)
+    last = np.uint8(255)
+    assert equal(games.get_state(last), games.get_state(255))
+    other = games.get_state(3)
+    games.set_state(other, last)
+    assert equal(games.get_state(255), other)
+    for wrong in (-1, 256, 0.5):
+        with pytest.raises(ValueError, match=f"game: {wrong}; allowed"):
+            games.get_state(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "a", True, [1]])
+def test_what_is_no_seed_is_refused_and_changes_nothing(seed: Any) -> None:
+    with pytest.raises(ValueError, match=r"seed: .*; allowed: "):
+        Games(1, seed=seed)
+    games = Games(2, seed=0)
+    before = games.get_state()
+    for game in (None, 1):
+        with pytest.raises(ValueError, match=r"seed: .*; allowed: "):
+            games.seed(seed, game)
+    assert equal(games.get_state(), before)
+
+
 @pytest.mark.parametrize("randomizer", ["bag", "uniform"])
 @pytest.mark.parametrize("piece", [None, "I", "L"])
 def test_a_game_begins_on_a_board(randomizer: str, piece: str | None) -> None:

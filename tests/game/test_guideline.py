@@ -959,11 +959,50 @@ def test_what_is_no_action_is_refused_and_changes_nothing(actions: Any) -> None:
         ({"tick": float("nan")}, "tick: nan; allowed"),
         ({"level": 21}, "level: 21; allowed: 1 to 20"),
         ({"randomizer": "fair"}, "randomizer: 'fair'; allowed: bag, uniform"),
+        ({"randomizer": []}, r"randomizer: \[\]; allowed: bag, uniform"),
+        ({"tick": "0.1"}, "tick: '0.1'; allowed: 0.001 to 1.0 s"),
+        ({"tick": None}, "tick: None; allowed"),
+        ({"hold": "no"}, "hold: 'no'; allowed: True, False"),
+        ({"hold": None}, "hold: None; allowed: True, False"),
+        ({"seed": 1.5}, "seed: 1.5; allowed: a whole number"),
+        ({"seed": -1}, "seed: -1; allowed: 0 to"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GuidelineGames(1, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int64])
+def test_numbers_of_numpys_are_taken_for_what_they_are(kind: Any) -> None:
+    games = GuidelineGames(
+        kind(2),
+        kind(20),
+        kind(10),
+        previews=kind(6),
+        hold=np.bool_(True),
+        tick=0.5,
+        level=kind(3),
+        seed=7,
+    )
+    other = GuidelineGames(2, previews=6, tick=0.5, level=3, seed=7)
+    assert games.rules == other.rules
+    assert games.n_placements == other.n_placements == 841
+    assert games.observation_size == other.observation_size
+    assert {type(size) for size in (games.rows, games.n_columns, games.level)} == {int}
+    play(games, 200)
+    play(other, 200)
+    assert np.array_equal(games.games, other.games)
+    games.seed(kind(9))
+    other.seed(9)
+    np.testing.assert_equal(games.get_state(kind(1)), other.get_state(1))
+    assert (
+        GuidelineGames(1, tick=np.float16(0.5)).rules
+        == GuidelineGames(1, tick=0.5).rules
+    )
+    for wrong in (-1, 2, 0.5):
+        with pytest.raises(ValueError, match=f"game: {wrong}; allowed"):
+            games.get_state(wrong)  # type: ignore[arg-type]
 
 
 # Placements in reach

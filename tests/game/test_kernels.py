@@ -291,6 +291,19 @@ def test_every_action_in_range_stands_for_a_placement() -> None:
             assert len(cells(piece, rotation)) == 4
 
 
+def test_games_that_are_over_begin_again_and_nothing_is_told_of_them() -> None:
+    games = Games(3, 6, 5, seed=0)
+    for _ in range(3):
+        games.step(np.zeros(3, np.int64))
+    kept = games.columns[1].copy()
+    over = np.array([True, False, True])
+    assert kernels.begin_again(games.state, over, games.randomizer) is None
+    assert not over.any()
+    assert games.pieces.tolist() == [0, 3, 0]
+    assert not games.columns[::2].any()
+    assert np.array_equal(games.columns[1], kept)
+
+
 def test_colours_follow_the_board() -> None:
     games = random_games(7, 12, 6, 200)
     assert ((games.cells > 0).astype(int).tolist()) == board_of(games)

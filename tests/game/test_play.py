@@ -107,6 +107,17 @@ def test_the_same_games_whatever_the_number_of_threads_and_games() -> None:
     assert np.array_equal(one.lines[1:], other.lines[:-1])
 
 
+def test_numbers_of_numpys_are_taken_for_what_they_are() -> None:
+    options: dict[str, Any] = {"rows": 8, "cols": 6, "games": 100, "max_pieces": 50}
+    plain = play(controller("BCTS"), seed=3, threads=8, **options)
+    for kind in (np.int8, np.int64):
+        given = {name: kind(value) for name, value in options.items()}
+        for seed in (3, kind(3)):
+            played = play(controller("BCTS"), seed=seed, threads=kind(8), **given)
+            assert np.array_equal(played.lines, plain.lines)
+            assert np.array_equal(played.pieces, plain.pieces)
+
+
 def test_games_are_cut_at_max_pieces() -> None:
     played = play(controller("DT-20"), games=5, max_pieces=50)
     assert played.pieces.tolist() == [50] * 5
@@ -151,6 +162,7 @@ def test_bad_weights_are_refused(weights: Any, message: str) -> None:
         ({"randomizer": "fair"}, "randomizer: 'fair'; allowed: bag, uniform"),
         ({"games": 0}, "games: 0; allowed: 1 to"),
         ({"seed": -1}, "seed: -1; allowed: 0 to"),
+        ({"randomizer": []}, r"randomizer: \[\]; allowed: bag, uniform"),
         ({"threads": 0}, "threads: 0; allowed: 1 to"),
         ({"max_pieces": 0}, "max_pieces: 0; allowed: 1 to"),
     ],

@@ -20,6 +20,7 @@ from tetris_widget.training.policies import (
     build_model,
     linear_weights,
     load_model,
+    warm_up,
 )
 
 pytestmark = pytest.mark.timeout(120)
@@ -98,6 +99,31 @@ def test_afterstate_policies_only_choose_legal_placements(algorithm: str) -> Non
         actions, _ = model.predict(observations)
         assert env.action_masks()[np.arange(4), actions].all()
         observations, _, _, _ = env.step(actions)
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "maskable_ppo", "dqn"])
+def test_buffers_take_the_memory_that_is_counted(algorithm: str) -> None:
+    config, model, _ = make(
+        action="keys",
+        observation="flat",
+        policy="mlp",
+        algorithm=algorithm,
+        buffer_size=128,
+    )
+    if algorithm == "dqn":
+        buffer = model.replay_buffer
+        taken, steps = buffer.observations.nbytes + buffer.next_observations.nbytes, 256
+    else:
+        buffer = model.rollout_buffer
+        buffer.reset()
+        masks = getattr(buffer, "action_masks", np.zeros(0))
+        taken, steps = buffer.observations.nbytes + masks.nbytes, 32
+    assert taken == steps * (config._observation_bytes + config._mask_bytes)
+
+
+def test_the_smallest_runs_are_warmed_up() -> None:
+    small: dict[str, Any] = {"rows": 8, "columns": 5, "n_envs": 1, "batch_size": 4}
+    warm_up(TrainingConfig(algorithm="dqn", buffer_size=4, **small))
 
 
 def test_the_linear_weights_play_what_the_policy_plays() -> None:

@@ -78,7 +78,7 @@ class Guideline:
         seed: int | None,
     ) -> None:
         if max_pieces is not None:
-            check_whole("max_pieces", max_pieces, 1, _NO_LIMIT)
+            max_pieces = check_whole("max_pieces", max_pieces, 1, _NO_LIMIT)
         self.games = games = GuidelineGames(
             n,
             rows,
@@ -90,6 +90,7 @@ class Guideline:
             level=level,
             seed=seed,
         )
+        n = len(games)
         self._is_keys = is_keys
         self._observation = observation
         self._max_pieces = max_pieces
@@ -298,7 +299,8 @@ class Guideline:
         """Return game 0's last step, fit to be drawn, as `placements.move_frame` does.
 
         The piece is where it locked, or else where it is now; of one that is partly
-        hidden, `row` is 0. Also `hold`, `score` and `level`.
+        hidden, `row` is 0. Also `hold`, `score`, `level`, and whether it `falls` to its
+        row with this step: not where a step is a key.
         """
         piece, rotation, column, row, *rest = self._shown.tolist()
         hold, lines, placed, score, level, *following = rest
@@ -309,6 +311,7 @@ class Guideline:
             "rotation": rotation,
             "column": column,
             "row": row,
+            "falls": not self._is_keys,
             "next": following,
             "hold": hold,
             "lines": lines,

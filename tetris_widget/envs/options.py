@@ -12,16 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tetris_widget.config import DEFAULT_PREVIEWS
 from tetris_widget.envs.keys import OBSERVATIONS as GUIDELINE_OBSERVATIONS
 from tetris_widget.envs.keys import Guideline
 from tetris_widget.envs.observations import OBSERVATIONS
 from tetris_widget.envs.placements import Placements
+from tetris_widget.game.games import check_flag, check_whole
 from tetris_widget.game.state import Field, State, split
 
 ILLEGAL = ("nearest", "raise")
 ACTIONS = ("placements", "keys", "reachable")
 # What people's games have, and benchmark rules don't.
-DEFAULT_PREVIEWS = 5
+DEFAULT_TICK, DEFAULT_LEVEL = 0.1, 1
+# States have the seed that waits for a reset, as a signed number of 64 bits.
+MAX_SEED = 2**62
 MAX_SHOWN = 50
 
 Problem = Placements | Guideline
@@ -38,6 +42,15 @@ def choose(name: str, value: Any, allowed: Sequence[str]) -> str:
     return str(value)
 
 
+def check_seed(seed: Any) -> int | None:
+    """Return a seed as an int, or None for none.
+
+    Raises:
+        ValueError: it is no whole number from 0 to 2^62.
+    """
+    return None if seed is None else check_whole("seed", seed, 0, MAX_SEED)
+
+
 def make_problem(
     n: int,
     *,
@@ -45,8 +58,8 @@ def make_problem(
     observation: str | None,
     previews: int | None,
     hold: bool | None,
-    tick: float = 0.1,
-    level: int = 1,
+    tick: float = DEFAULT_TICK,
+    level: int = DEFAULT_LEVEL,
     **options: Any,
 ) -> Problem:
     """Return `n` games as a learning problem; see `TetrisVecEnv` for the options.
@@ -55,12 +68,9 @@ def make_problem(
         ValueError: an option is out of its bounds, or does not fit another one.
     """
     choose("action", action, ACTIONS)
+    hold = None if hold is None else check_flag("hold", hold)
     if action == "placements":
-        if hold:
-            raise ValueError(
-                "hold: True; allowed with action='placements': False, for benchmark "
-                "rules have none; action='reachable' has"
-            )
+        _refuse_guideline(hold, tick, level)
         return Placements(
             n,
             observation=choose(
@@ -86,6 +96,22 @@ def make_problem(
         level=level,
         **options,
     )
+
+
+def _refuse_guideline(hold: bool | None, tick: float, level: int) -> None:
+    """Raise ValueError if an option is given that benchmark rules don't have."""
+    if hold:
+        raise ValueError(
+            "hold: True; allowed with action='placements': False, for benchmark "
+            "rules have none; action='reachable' has"
+        )
+    given = {"tick": (tick, DEFAULT_TICK), "level": (level, DEFAULT_LEVEL)}
+    for name, (value, default) in given.items():
+        if value != default:
+            raise ValueError(
+                f"{name}: {value!r}; allowed with action='placements': {default}, for "
+                "benchmark rules have none; action='keys' has"
+            )
 
 
 def env_fields(has_ended: bool) -> dict[str, Field]:

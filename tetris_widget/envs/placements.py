@@ -165,14 +165,15 @@ class Placements:
         max_pieces: int | None,
         seed: int | None,
     ) -> None:
-        check_whole("previews", previews, 0, MAX_PREVIEWS)
+        previews = check_whole("previews", previews, 0, MAX_PREVIEWS)
         self._previews = previews
+        # Made first, for it checks the sizes.
+        self.games = games = Games(n, rows, columns, randomizer, seed, max_pieces)
         self.observation_space: Space[Any] = observation_space(
-            observation, rows, columns, previews
+            observation, games.rows, games.n_columns, previews
         )
-        self.games = Games(n, rows, columns, randomizer, seed, max_pieces)
-        self.action_space = Discrete(self.games.n_actions)
-        self._observer = Observer(observation, self.games, previews)
+        self.action_space = Discrete(games.n_actions)
+        self._observer = Observer(observation, games, previews)
         self._terms: Terms = {}
         self.rewards = Rewards(self, reward, gamma)
 

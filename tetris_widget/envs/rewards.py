@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tetris_widget.config import check_reward
+from tetris_widget.config import check_reward, is_number
 
 # In the order in which boards are measured.
 SHAPING = ("holes", "height", "bumpiness")
@@ -70,7 +70,7 @@ class Rewards:
     def __init__(
         self, steps: Steps, weights: Mapping[str, float], gamma: float
     ) -> None:
-        if not 0.0 <= gamma <= 1.0:
+        if not is_number(gamma) or not 0.0 <= gamma <= 1.0:
             raise ValueError(f"gamma: {gamma!r}; allowed: 0 to 1")
         self._steps = steps
         self._gamma = float(gamma)

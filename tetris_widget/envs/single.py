@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 
 from tetris_widget.config import DEFAULT_REWARD
 from tetris_widget.envs.options import (
+    DEFAULT_LEVEL,
+    DEFAULT_TICK,
     ILLEGAL,
+    check_seed,
     choose,
     env_fields,
     first_state,
@@ -54,8 +57,8 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
         gamma: float = DEFAULT_GAMMA,
         previews: int | None = None,
         hold: bool | None = None,
-        tick: float = 0.1,
-        level: int = 1,
+        tick: float = DEFAULT_TICK,
+        level: int = DEFAULT_LEVEL,
         max_pieces: int | None = None,
         illegal: str = "nearest",
         render_mode: str | None = None,
@@ -105,12 +108,14 @@ class TetrisEnv(gymnasium.Env[Observation, np.int64]):
                 one.
 
         Raises:
-            ValueError: an option is unknown, or `state` is none of a game that goes on;
-                nothing changes.
+            ValueError: an option is unknown, `state` is none of a game that goes on, or
+                `seed` is over 2^62; nothing changes.
             gymnasium.error.Error: `seed` is none; nothing changes.
         """
         problem = self._problem
         state = first_state(problem, {} if options is None else options)
+        if isinstance(seed, int) and seed >= 0:  # Gymnasium refuses all others
+            check_seed(seed)
         super().reset(seed=seed)
         is_new = seed is None and self._has_ended and problem.begins_anew
         if state is not None:

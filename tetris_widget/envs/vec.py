@@ -15,7 +15,11 @@ from numpy.typing import NDArray
 from tetris_widget.config import DEFAULT_REWARD
 from tetris_widget.envs.array_env import ArrayVecEnv
 from tetris_widget.envs.options import (
+    DEFAULT_LEVEL,
+    DEFAULT_TICK,
     ILLEGAL,
+    MAX_SEED,
+    check_seed,
     choose,
     env_fields,
     first_state,
@@ -72,14 +76,17 @@ class TetrisVecEnv(ArrayVecEnv):
         gamma: the learner's discount, by which shaping must discount too.
         previews: 0 to 6; None: 0 for placements, 5 for the others.
         hold: whether there is hold; None: not for placements, which have none.
-        tick: seconds that pass with a key, 0.001 to 1.
-        level: at which games under guideline rules begin, 1 to 20.
+        tick: seconds that pass with a key, 0.001 to 1; not for placements.
+        level: at which games under guideline rules begin, 1 to 20; not for placements.
         max_pieces: None: never truncated.
         illegal: what an action is that isn't legal: `nearest`, it stands for the
             nearest that is (a key, for none); `raise`, an error that says which are,
             and no game is changed. An error in any case: one that is no integer, or out
             of range.
-        seed: env `i` plays the games of `TetrisEnv` with seed `seed + i`.
+        seed: 0 to 2^62; env `i` plays the games of `TetrisEnv` with seed `seed + i`.
+
+    Raises:
+        ValueError: an option is out of its bounds, or does not fit another one.
     """
 
     def __init__(
@@ -95,12 +102,13 @@ class TetrisVecEnv(ArrayVecEnv):
         gamma: float = DEFAULT_GAMMA,
         previews: int | None = None,
         hold: bool | None = None,
-        tick: float = 0.1,
-        level: int = 1,
+        tick: float = DEFAULT_TICK,
+        level: int = DEFAULT_LEVEL,
         max_pieces: int | None = None,
         illegal: str = "nearest",
         seed: int | None = None,
     ) -> None:
+        seed = check_seed(seed)
         problem = make_problem(
             n_envs,
             rows=rows,
@@ -122,6 +130,7 @@ class TetrisVecEnv(ArrayVecEnv):
         self.games: Any = problem.games
         self._is_strict = choose("illegal", illegal, ILLEGAL) == "raise"
         self._n_actions = int(problem.action_space.n)
+        n_envs = len(self.games)
         self._actions = np.zeros(n_envs, np.int64)
         self.render_mode = "rgb_array"
         super().__init__(n_envs, problem.observation_space, problem.action_space)
@@ -136,6 +145,15 @@ class TetrisVecEnv(ArrayVecEnv):
     @reward.setter
     def reward(self, weights: Mapping[str, float]) -> None:
         self._problem.rewards.weights = weights
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Seed the games anew at the next reset; see SB3's `VecEnv.seed`.
+
+        Raises:
+            ValueError: `seed` is no whole number from 0 to 2^62; the one that waits
+                stays.
+        """
+        return super().seed(check_seed(seed))
 
     def set_options(self, options: list[Options] | Options | None = None) -> None:
         """Set the options of the next reset, for all games or a dict for each.
@@ -264,7 +282,7 @@ class TetrisVecEnv(ArrayVecEnv):
     def _fields(self) -> dict[str, Field]:
         # The seed that waits for the next reset; -1 is none.
         seed = self._seeds[0]
-        return {"seed": Field(np.array(-1 if seed is None else seed), -1, 2**62)}
+        return {"seed": Field(np.array(-1 if seed is None else seed), -1, MAX_SEED)}
 
     def _end(self, ended: NDArray[np.int64], infos: Any) -> None:
         """Add the last observations to the infos of games that ended; begin anew."""

@@ -37,9 +37,12 @@ class Games:
         rows: 4 to 28.
         columns: 4 to 12.
         randomizer: `bag` (7-bag), or `uniform` as in the literature.
-        seed: game `i` is the same as game 0 of a `Games` with seed `seed + i`; None:
-            a new one each time.
+        seed: 0 to 2^64 - 1; game `i` is the same as game 0 of a `Games` with seed
+            `seed + i`; None: a new one each time.
         max_pieces: games are truncated after so many pieces; None: never.
+
+    Raises:
+        ValueError: an option is out of its bounds.
 
     Attributes:
         columns: (n, columns) int32, a board's columns as bits, bit 0 the floor.
@@ -58,18 +61,15 @@ class Games:
         seed: int | None = None,
         max_pieces: int | None = None,
     ) -> None:
-        check_whole("rows", rows, MIN_SIZE, MAX_ROWS)
-        check_whole("columns", columns, MIN_SIZE, MAX_COLUMNS)
-        check_whole("n", n, 1, 2**31 - 1)
+        rows = check_whole("rows", rows, MIN_SIZE, MAX_ROWS)
+        columns = check_whole("columns", columns, MIN_SIZE, MAX_COLUMNS)
+        n = check_whole("n", n, 1, 2**31 - 1)
         if max_pieces is not None:
-            check_whole("max_pieces", max_pieces, 1, 2**62)
-        if randomizer not in RANDOMIZERS:
-            allowed = ", ".join(RANDOMIZERS)
-            raise ValueError(f"randomizer: {randomizer!r}; allowed: {allowed}")
+            max_pieces = check_whole("max_pieces", max_pieces, 1, 2**62)
         self.rows = rows
         self.n_columns = columns
         self.n_actions = pieces.MAX_ROTATIONS * columns
-        self.randomizer = RANDOMIZERS[randomizer]
+        self.randomizer = check_randomizer(randomizer)
         self.has_previews = randomizer == "bag"
         self._randomizer_name = randomizer
         self.max_pieces = max_pieces
@@ -139,6 +139,9 @@ class Games:
 
         Args:
             game: of this one alone.
+
+        Raises:
+            ValueError: `seed` is no whole number from 0 to 2^64 - 1; nothing changes.
         """
         if game is None:
             self._rng[:] = seed_words(seed, len(self))
@@ -220,8 +223,6 @@ class Games:
         Raises:
             ValueError: as there.
         """
-        if game is not None:
-            check_whole("game", game, 0, len(self) - 1)
         values = check(state, self._fields(game))
         check_rows(values["columns"], self.rows)
         if not np.array_equal(columns_of(values["cells"]), values["columns"][0]):
@@ -291,6 +292,8 @@ class Games:
 
     def _fields(self, game: int | None) -> dict[str, Field]:
         """The arrays of a state; what isn't an array of the games is a copy."""
+        if game is not None:
+            game = check_whole("game", game, 0, len(self) - 1)
         bits, n_pieces = 2**self.rows - 1, pieces.N_PIECES
         one = slice(None) if game is None else slice(game, game + 1)
         shown, placed, limit = np.zeros(N_PREVIEWS, np.int64), 0, self.max_pieces or 0
@@ -336,9 +339,14 @@ class Games:
 
 
 def seed_words(seed: int | None, n: int) -> NDArray[np.uint64]:
-    """Return the generators of `n` games; of new ones each time if there is no seed."""
+    """Return the generators of `n` games; of new ones each time if there is no seed.
+
+    Raises:
+        ValueError: the seed is no whole number from 0 to 2^64 - 1.
+    """
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
+    seed = check_whole("seed", seed, 0, _WORD)
     return np.array([_splitmix(seed + game) for game in range(n)], np.uint64)
 
 
@@ -372,9 +380,38 @@ def whole_actions(name: str, actions: Any, n: int, n_actions: int) -> NDArray[np
     return np.ascontiguousarray(given, np.int64)
 
 
-def check_whole(name: str, value: int, low: int, high: int) -> None:
-    """Raise ValueError unless `value` is a whole number from `low` to `high`."""
+def check_whole(name: str, value: Any, low: int, high: int) -> int:
+    """Return `value` as an int: NumPy's small ones would wrap in arithmetic.
+
+    Raises:
+        ValueError: it is no whole number from `low` to `high`.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise ValueError(f"{name}: {value!r}; allowed: a whole number")
-    if not low <= value <= high:
-        raise ValueError(f"{name}: {value}; allowed: {low} to {high}")
+    whole = int(value)
+    if not low <= whole <= high:
+        raise ValueError(f"{name}: {whole}; allowed: {low} to {high}")
+    return whole
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return `value` as a bool.
+
+    Raises:
+        ValueError: it is no truth value.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name}: {value!r}; allowed: True, False")
+    return bool(value)
+
+
+def check_randomizer(name: Any) -> int:
+    """Return the kernels' number of a randomizer.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    # What is no text may not be looked up in a dict at all.
+    if not isinstance(name, str) or name not in RANDOMIZERS:
+        raise ValueError(f"randomizer: {name!r}; allowed: {', '.join(RANDOMIZERS)}")
+    return RANDOMIZERS[name]

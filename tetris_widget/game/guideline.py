@@ -7,6 +7,7 @@ Deliberately doesn't know rewards, observations in the sense of gymnasium, or wh
 from __future__ import annotations
 
 import math
+import numbers
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ from tetris_widget.game.games import (
     MAX_ROWS,
     MIN_SIZE,
     RANDOMIZERS,
+    check_flag,
+    check_randomizer,
     check_whole,
     seed_words,
     whole_actions,
@@ -79,8 +82,11 @@ class GuidelineGames:
         randomizer: `bag` (7-bag, the guideline's), or `uniform`.
         tick: seconds that pass with every key, 0.001 to 1.
         level: at which games begin, 1 to 20.
-        seed: game `i` is the same as game 0 with seed `seed + i`; None: a new one each
-            time.
+        seed: 0 to 2^64 - 1; game `i` is the same as game 0 with seed `seed + i`; None:
+            a new one each time.
+
+    Raises:
+        ValueError: an option is out of its bounds.
 
     Attributes:
         games: (n,) records of `guideline_kernels.GAME`; `games["score"]` is an array.
@@ -101,28 +107,23 @@ class GuidelineGames:
         level: int = 1,
         seed: int | None = None,
     ) -> None:
-        check_whole("n", n, 1, 2**31 - 1)
-        check_whole("rows", rows, MIN_SIZE, MAX_ROWS)
-        check_whole("columns", columns, MIN_SIZE, MAX_COLUMNS)
-        check_whole("previews", previews, 0, MAX_PREVIEWS)
-        check_whole("level", level, 1, MAX_LEVEL)
-        if not MIN_TICK <= tick <= MAX_TICK:
-            raise ValueError(f"tick: {tick!r}; allowed: {MIN_TICK} to {MAX_TICK} s")
-        if randomizer not in RANDOMIZERS:
-            allowed = ", ".join(RANDOMIZERS)
-            raise ValueError(f"randomizer: {randomizer!r}; allowed: {allowed}")
+        n = check_whole("n", n, 1, 2**31 - 1)
+        rows = check_whole("rows", rows, MIN_SIZE, MAX_ROWS)
+        columns = check_whole("columns", columns, MIN_SIZE, MAX_COLUMNS)
+        previews = check_whole("previews", previews, 0, MAX_PREVIEWS)
+        level = check_whole("level", level, 1, MAX_LEVEL)
         self.rows = rows
         self.n_columns = columns
         self.n_previews = previews
-        self.has_hold = bool(hold)
+        self.has_hold = check_flag("hold", hold)
         self.level = level
         self.rules = Rules(
             rows,
             columns,
             self.has_hold,
-            RANDOMIZERS[randomizer],
+            check_randomizer(randomizer),
             # Up, so that 60 sixtieths of a second are a second and not just under one.
-            math.ceil(tick * kernels.SECOND),
+            math.ceil(_check_tick(tick) * kernels.SECOND),
             level,
         )
         self.n_keys = len(KEYS) if self.has_hold else len(KEYS) - 1
@@ -178,6 +179,9 @@ class GuidelineGames:
 
         Args:
             game: of this one alone.
+
+        Raises:
+            ValueError: `seed` is no whole number from 0 to 2^64 - 1; nothing changes.
         """
         if game is None:
             self.games["rng"][:, 0] = seed_words(seed, len(self))
@@ -308,8 +312,6 @@ class GuidelineGames:
         Raises:
             ValueError: as there.
         """
-        if game is not None:
-            check_whole("game", game, 0, len(self) - 1)
         values = check(state, self._fields(game))
         _check_records(values["games"], values["cells"], self.rules)
         return values
@@ -342,6 +344,8 @@ class GuidelineGames:
         )
 
     def _fields(self, game: int | None) -> dict[str, Field]:
+        if game is not None:
+            game = check_whole("game", game, 0, len(self) - 1)
         one = slice(None) if game is None else slice(game, game + 1)
         rules = {
             "hold": int(self.rules.has_hold),
@@ -372,10 +376,9 @@ def view_of_state(state: State, game: int) -> View:
     games, cells = state["games"], state["cells"]
     if games.dtype != GAME or games.ndim != 1 or cells.ndim != 3:
         raise ValueError("state: games and cells are none of guideline games")
-    check_whole("game", game, 0, min(len(games), len(cells)) - 1)
-    rows, columns = cells.shape[1] - HIDDEN_ROWS, cells.shape[2]
-    check_whole("rows", rows, MIN_SIZE, MAX_ROWS)
-    check_whole("columns", columns, MIN_SIZE, MAX_COLUMNS)
+    game = check_whole("game", game, 0, min(len(games), len(cells)) - 1)
+    rows = check_whole("rows", cells.shape[1] - HIDDEN_ROWS, MIN_SIZE, MAX_ROWS)
+    columns = check_whole("columns", cells.shape[2], MIN_SIZE, MAX_COLUMNS)
     rules = Rules(
         rows,
         columns,
@@ -387,6 +390,13 @@ def view_of_state(state: State, game: int) -> View:
     one = slice(game, game + 1)
     _check_records(games[one], cells[one], rules)
     return _view(games[game], cells[game], rules, SHOWN_OF_STATE)
+
+
+def _check_tick(tick: Any) -> float:
+    is_number = isinstance(tick, numbers.Real) and not isinstance(tick, bool)
+    if not is_number or not MIN_TICK <= tick <= MAX_TICK:
+        raise ValueError(f"tick: {tick!r}; allowed: {MIN_TICK} to {MAX_TICK} s")
+    return float(tick)
 
 
 def _view(record: Any, cells: NDArray[np.uint8], rules: Rules, previews: int) -> View:

@@ -9,7 +9,8 @@ harddrop.com/wiki/Tetris_Guideline and in programs that cite it; TW: tetris.wiki
 
 - turning and spawning: see `srs`;
 - gravity: a row takes (0.8 - (level - 1) × 0.007)^(level - 1) seconds (TW, Marathon;
-  TG). The curve, and with it the level, ends at 20, where it is 20 rows in a frame;
+  TG). The curve, and with it the level, ends at 20, where it is 36.6 rows in a
+  sixtieth of a second;
 - extended placement lock down (TG): a piece that rests locks after 0.5 seconds, the
   guideline's at every level (only gravity goes by the level); moving or turning it
   starts these anew, 15 times, after which it locks at once where it rests; falling

@@ -1035,20 +1035,11 @@ def begin_again(state, over, randomizer):
 
     Args:
         over: (n,) bool; all False afterwards.
-
-    Returns:
-        How many games those were, their lines, and the most lines of one.
     """
-    lines = state[4]
-    count = total = longest = np.int64(0)
     for game in range(over.shape[0]):
         if over[game]:
-            count += 1
-            total += lines[game]
-            longest = max(longest, lines[game])
             new_game(state, game, randomizer)
             over[game] = False
-    return count, total, longest
 
 
 # The scale of the features in double precision, for the greedy kernels.

@@ -81,11 +81,11 @@ def play(
         ValueError: `weights` is no mapping, an unknown feature, a weight that is not a
             finite number, or an option out of its bounds.
     """
-    check_whole("rows", rows, MIN_SIZE, MAX_ROWS)
-    check_whole("cols", cols, MIN_SIZE, MAX_COLUMNS)
-    check_whole("games", games, 1, MAX_GAMES)
-    check_whole("seed", seed, 0, _NO_LIMIT)
-    check_whole("threads", threads, 1, 256)
+    rows = check_whole("rows", rows, MIN_SIZE, MAX_ROWS)
+    cols = check_whole("cols", cols, MIN_SIZE, MAX_COLUMNS)
+    games = check_whole("games", games, 1, MAX_GAMES)
+    seed = check_whole("seed", seed, 0, _NO_LIMIT)
+    threads = check_whole("threads", threads, 1, 256)
     vector = _vector(weights)
     played = Games(games, rows, cols, randomizer, seed, max_pieces)
     over = np.zeros(games, np.bool_)
@@ -102,7 +102,7 @@ def play(
             _UNSCALED,
             vector,
             moves,
-            max_pieces or _NO_LIMIT,
+            played.max_pieces or _NO_LIMIT,
         ):
             pass
 

@@ -129,7 +129,7 @@ def _is_guideline(state: State) -> bool:
 def _cells_in(state: State, game: int) -> NDArray[np.uint8]:
     require(state, ("cells", "after", "columns"))
     columns = state["columns"]
-    check_whole("game", game, 0, len(columns) - 1)
+    game = check_whole("game", game, 0, len(columns) - 1)
     if game:
         return cells_of_columns(columns[game], len(state["cells"]))
     # An env's game that has ended shows its last board until it is begun anew.

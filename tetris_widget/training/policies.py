@@ -606,6 +606,7 @@ def warm_up(config: TrainingConfig) -> None:
     from tetris_widget.training.evaluation import Evaluator
 
     few = {"n_envs": 2, "n_steps": 4, "batch_size": 8, "evaluation_max_pieces": 2}
+    few["buffer_size"] = max(config.buffer_size, few["batch_size"])
     small = config.replace(**few, target_lines=None)
     model = build_model(small, tetris_env(small, 2, seed=0))
     model.learn(16)
