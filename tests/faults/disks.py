@@ -229,6 +229,7 @@ def torn_tables(times: int, home: Path) -> list[Measure]:
         again = [m for m in kernel.messages if m["type"] == "status"][-3:]
         kept_again = [e for e in run.since(0) if e["type"] == "status"][-3:]
         assert [m["seq"] for m in again] == [e["seq"] for e in kept_again]
+        assert total, "no line was torn"
         cuts.add(total)
         return [cuts]
 
