@@ -410,6 +410,7 @@ def test_a_process_that_hangs_does_not_keep_its_kernel_from_ending(
 ) -> None:
     script = tmp_path / "script.py"
     script.write_text(
+        "import sys\n"
         "import psutil\n"
         "from tetris_widget.librarian import Librarian\n"
         "from tetris_widget.library import ModelLibrary\n"
@@ -421,15 +422,21 @@ def test_a_process_that_hangs_does_not_keep_its_kernel_from_ending(
         "    while process.status() != psutil.STATUS_STOPPED:\n"
         "        pass\n"
         "    print(process.pid, flush=True)\n"
+        "    sys.stdin.read()\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     with subprocess.Popen(
-        [sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
     ) as kernel:
+        assert kernel.stdin is not None
         assert kernel.stdout is not None
         lines = iter(kernel.stdout.readline, "")
         process = psutil.Process(next(int(line) for line in lines if line[0] != "{"))
         try:
+            kernel.stdin.close()  # it ends
             assert kernel.wait(20) == 0
             assert not process.is_running()
         finally:

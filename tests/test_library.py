@@ -347,6 +347,21 @@ def test_notes_are_replaced_and_nothing_else(
     assert_equal_parameters(library.load("a").get_parameters(), weights)
     with pytest.raises(ValueError, match="10001 characters; allowed: up to 10,000"):
         library.set_notes("a", "x" * 10_001)
+    with pytest.raises(ValueError, match="notes: None; allowed: text"):
+        library.set_notes("a", None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="notes: None; allowed: text"):
+        library.save("b", run, "best", notes=None)  # type: ignore[arg-type]
+    assert library.names() == ["a"]
+
+
+def test_a_file_is_no_library(run: RunDirectory, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("kept")
+    library = ModelLibrary(path)
+    assert library.names() == []
+    with pytest.raises(ValueError, match="file is a file; allowed: a directory"):
+        library.save("a", run, "best")
+    assert path.read_text() == "kept"
 
 
 def test_a_model_goes_from_one_library_to_another(

@@ -360,6 +360,8 @@ class ModelLibrary:
 
     def _free(self, name: str) -> Path:
         path = self.file(name)
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"library: {self.path} is a file; allowed: a directory")
         if path.exists():
             raise _taken(name)
         return path
@@ -429,7 +431,9 @@ def _model_file(run: RunDirectory, which: str) -> Path:
     return files[which]
 
 
-def _check_notes(notes: str) -> str:
+def _check_notes(notes: Any) -> str:
+    if not isinstance(notes, str):
+        raise ValueError(f"notes: {notes!r:.60}; allowed: text")
     if len(notes) > MAX_NOTES:
         raise ValueError(
             f"notes: {len(notes)} characters; allowed: up to {MAX_NOTES:,}"

@@ -181,9 +181,9 @@ class TrainingManager:
     ) -> bool:
         """Start a run, or go on with one; return False if one runs already.
 
-        When there is no environment `env_id`, the run's directory cannot be written, or
-        another process writes to it, the result is False too, and `status` is `failed`
-        with the reason in `get_status()`.
+        When there is no environment `env_id`, or no such checkpoint, the run's
+        directory cannot be written, or another process writes to it, the result is
+        False too, and `status` is `failed` with the reason in `get_status()`.
 
         Args:
             config: of a new run. Of a run that is resumed: what is to be different,
@@ -194,8 +194,7 @@ class TrainingManager:
 
         Raises:
             ConfigError: `config` is a mapping that makes no valid TrainingConfig;
-                `resume` is not the directory of a run, cannot go on with `config`, or
-                has no `checkpoint` of that name.
+                `resume` is not the directory of a run, or cannot go on with `config`.
         """
         job: Message = {}
         if resume is None:
@@ -205,8 +204,6 @@ class TrainingManager:
             run = resume if isinstance(resume, RunDirectory) else RunDirectory(resume)
             changes = config if isinstance(config, Mapping) else config.to_dict()
             config = run.config().for_resuming(changes)
-            if checkpoint is not None:
-                run.named_checkpoint(checkpoint)
             job["resume"] = {"checkpoint": checkpoint}
         with self._lock:
             if self.is_running():
@@ -218,6 +215,8 @@ class TrainingManager:
                     self._run = RunDirectory.create(config)
                 else:
                     self._run = run
+                    if checkpoint is not None:
+                        run.named_checkpoint(checkpoint)
                     run.reopen(config)
             except OSError as error:
                 self._run = None

@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from tests.e2e.lab import Notebook
 
@@ -162,6 +162,30 @@ def test_two_views_show_the_same_and_both_steer(notebook: Notebook) -> None:
         for view in (notebook.panel, second)
     ]
     assert timesteps[0] == timesteps[1]
+
+
+def test_two_panels_have_controls_of_their_own(notebook: Notebook) -> None:
+    notebook.open([show(), show("view='headless'")])
+    panels = notebook.page.get_by_label("Tetris training", exact=True)
+    expect(panels).to_have_count(2)
+
+    def expect_views(*names: str) -> None:
+        for i, name in enumerate(names):
+            radio = panels.nth(i).get_by_role("radio", name=name, exact=True)
+            expect(radio).to_be_checked(timeout=5_000)
+
+    expect_views("Watch", "Headless")
+    panels.nth(1).get_by_role("radio", name="Headless").press("ArrowRight")
+    expect_views("Watch", "Watch")
+    panels.nth(0).get_by_role("radio", name="Watch").press("ArrowRight")
+    expect_views("Step", "Watch")
+    bodies = [panel.get_attribute("aria-controls") for panel in folds(notebook)]
+    assert len(set(bodies)) == 2
+
+
+def folds(notebook: Notebook) -> list[Locator]:
+    """Return the buttons that fold each panel's library."""
+    return notebook.page.get_by_role("button", name=re.compile("^Models")).all()
 
 
 def test_a_reload_while_training_loses_nothing(notebook: Notebook) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -405,7 +406,10 @@ def test_who_waits_hears_when_no_run_is_under_way(panel: TrainingPanel) -> None:
     wait_for(lambda: panel.status == "Training")
     panel.stop()
     assert panel.wait(20)
-    assert asyncio.run(panel.finished()) == "Stopped"
+    # On a thread: a browser's tests leave a loop that runs on this one.
+    with ThreadPoolExecutor() as pool:
+        finished = pool.submit(lambda: asyncio.run(panel.finished()))
+        assert finished.result(20) == "Stopped"
 
 
 def test_close_ends_the_process_and_frees_the_panel(
