@@ -11,7 +11,7 @@ import {
   withGoal,
 } from "./charts";
 import { linesChart, metricChart, metricsOf, titleOf } from "./curves";
-import { amount, clock, short, whole } from "./format";
+import { amount, clock, end, short, whole } from "./format";
 
 describe("smoothing", () => {
   it("of weight 0 changes nothing", () => {
@@ -211,6 +211,15 @@ describe("numbers", () => {
     [1283.7, "1,284"],
   ])("a mean of %d lines is %s", (value, text) => {
     expect(amount(value)).toBe(text);
+  });
+
+  it.each([
+    [0.00013, "0"],
+    [0.0741, "0.07"],
+    [1.25, "1.25"],
+    [3724, "3.72k"],
+  ])("%d lines are %s at the end of an interval", (value, text) => {
+    expect(end(value)).toBe(text);
   });
 
   it("are whole with separators", () => {

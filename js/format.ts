@@ -12,6 +12,11 @@ export function amount(value: number): string {
   return value < 10 ? trim(value) : whole(value);
 }
 
+/** An end of an interval of such a mean: 0.00222 → "0", 0.0741 → "0.07", 3724 → "3.72k" */
+export function end(value: number): string {
+  return value < 1 ? trim(Number(value.toFixed(2))) : short(value);
+}
+
 /** Seconds as "0:11" or "1:02:03". */
 export function clock(seconds: number): string {
   const s = Math.max(0, Math.floor(seconds));

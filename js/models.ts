@@ -4,7 +4,7 @@
 import { Board } from "./board";
 import { button, element, setText } from "./dom";
 import { partsOf } from "./files";
-import { amount, isOpen, short, whole } from "./format";
+import { amount, end, isOpen, short, whole } from "./format";
 import type { Demo, Entry, Job, Library, Status } from "./protocol";
 
 const MAX_CHOSEN = 2;
@@ -44,8 +44,8 @@ export function sorted(entries: readonly Entry[], order: Order): Entry[] {
 export function linesText({ mean_lines: mean, lower, upper }: Entry): string {
   if (mean === null) return "–";
   if (lower === null || upper === null) return amount(mean);
-  if (isOpen(mean, upper)) return `≥ ${short(lower)}`;
-  return `${amount(mean)} (${short(lower)} to ${short(upper)})`;
+  if (isOpen(mean, upper)) return `≥ ${end(lower)}`;
+  return `${amount(mean)} (${end(lower)} to ${end(upper)})`;
 }
 
 /** Seconds since 1970 as "2026-11-23 09:15", where the person is. */

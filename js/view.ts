@@ -13,7 +13,7 @@ import {
   titleOf,
 } from "./curves";
 import { element, Fact, setText } from "./dom";
-import { amount, clock, isOpen, short, whole } from "./format";
+import { amount, clock, end, isOpen, whole } from "./format";
 import { Log } from "./log";
 import { Models } from "./models";
 import type { Command, Status } from "./protocol";
@@ -319,8 +319,9 @@ export class PanelView {
     const held = this.store.series.get("evaluation/lines");
     const [lo, hi, mean] = [held?.lo.at(-1), held?.hi.at(-1), held?.mean.at(-1)];
     if (lo === undefined || hi === undefined || mean === undefined) return "evaluation";
-    if (isOpen(mean, hi)) return `evaluation at least ${amount(lo)} (no game ended)`;
-    return `evaluation ${amount(mean)} (95 %: ${amount(lo)} to ${amount(hi)})`;
+    const said = (value: number) => (value < 1 ? end(value) : amount(value));
+    if (isOpen(mean, hi)) return `evaluation at least ${said(lo)} (no game ended)`;
+    return `evaluation ${amount(mean)} (95 %: ${said(lo)} to ${said(hi)})`;
   }
 
   private drawHeader(status: Status, trouble: string | null): void {
@@ -359,10 +360,10 @@ export class PanelView {
     const crowned = status.best_eval;
     let [mean, range] = ["–", ""];
     if (crowned && isOpen(crowned.mean, crowned.hi)) {
-      [mean, range] = [`≥ ${short(crowned.lo)}`, "no game ended"];
+      [mean, range] = [`≥ ${end(crowned.lo)}`, "no game ended"];
     } else if (crowned) {
       mean = amount(crowned.mean);
-      range = `${short(crowned.lo)} to ${short(crowned.hi)}`;
+      range = `${end(crowned.lo)} to ${end(crowned.hi)}`;
     }
     setText(this.bestMean, mean);
     setText(this.bestNote, crowned ? "confirmed" : "none yet");
