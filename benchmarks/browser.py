@@ -98,7 +98,10 @@ def click(notebook: Notebook, name: str, pattern: str) -> float:
 
 
 def cold_start(notebook: Notebook) -> float:
-    """Return seconds from Start to the first evaluation shown, without a process."""
+    """Return seconds from Start, right after the display, to the first evaluation.
+
+    The process that the display starts has had no time to get ready.
+    """
     notebook.open([SHOW.format(options="")])
     notebook.page.wait_for_selector("[role=status]")
     return click(notebook, "Start", FIRST_EVALUATION)

@@ -32,6 +32,8 @@ MEASURED_SIZE = 1024
 # Enough steps that a round takes some tenths of a second.
 STEPS_PER_ROUND = 200_000
 NOISE_ROUNDS = 8
+# Of all games: in the smallest no action follows from one before.
+MOST_NOISE = 16_384
 # By the options of a TetrisVecEnv; the goal at MEASURED_SIZE games.
 KINDS: dict[str, tuple[dict[str, str], float | None]] = {
     "board": ({"observation": "board"}, 3_000_000),
@@ -99,20 +101,23 @@ class RandomPlay:
         # Any key is legal, and nobody asks for a mask.
         self._has_mask = options.get("action") != "keys"
         # Choosing is not the environment's work: drawn before, and not timed.
-        shape = NOISE_ROUNDS, n_envs, int(self._env.action_space.n)
+        rounds = max(NOISE_ROUNDS, MOST_NOISE // n_envs)
+        shape = min(rounds, self._steps), n_envs, int(self._env.action_space.n)
         self._noise = np.random.default_rng(0).random(shape, np.float32)
-        self._keys = self._noise.argmax(2)
 
     def __call__(self) -> float:
         """Play on; return steps of single games per CPU-second, masks included."""
         spent = 0.0
         for step in range(self._steps):
-            actions = self._keys[step % NOISE_ROUNDS]
+            times, number = divmod(step, len(self._noise))
+            # Another game's each time, or games would go round in circles.
+            noise = np.roll(self._noise[number], times, axis=0)
             if self._has_mask:
                 before = time.process_time()
                 masks = self._env.action_masks()
                 spent += time.process_time() - before
-                actions = (self._noise[step % NOISE_ROUNDS] * masks).argmax(1)
+                noise *= masks
+            actions = noise.argmax(1)
             before = time.process_time()
             self._env.step(actions)
             spent += time.process_time() - before

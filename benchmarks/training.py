@@ -3,16 +3,18 @@
 Prints a table, with goals: training through the panel's process against bare `learn()`,
 with and without the watched game; with evaluation (and the contest for the best model)
 against without; timesteps per CPU-second; latencies of start, pause and stop. The two
-that are compared take turns of half a second each, so that whatever else the machine
-does disturbs both alike. (`benchmarks.memory` measures memory.)
+that are compared learn at the same time, on a core each, and then on the other's, so
+that whatever else the machine does disturbs both alike. (`benchmarks.memory` measures
+memory.)
 
-Run by `make bench`; about twenty minutes.
+Run by `make bench`; about twenty minutes. Needs Linux and two cores.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import p95, row
@@ -29,7 +32,8 @@ from tetris_widget.manager import TrainingManager
 ROUNDS = 3
 # The default run: its first seconds are full of new bests.
 TIMESTEPS = TrainingConfig().total_timesteps
-TURN_SECONDS = 0.5
+# No run of so many timesteps takes longer.
+LONG_SECONDS = 600.0
 # A process that is not warm takes seconds to start; every other one of those that are
 # is stopped while it is paused.
 COLD_STARTS = 5
@@ -148,54 +152,68 @@ class Managed:
         self.manager.close()
 
 
-def race(first: Bare | Managed, second: Bare | Managed) -> float:
-    """Let both learn in turns; return the second's speed as a share of the first's."""
+def race(first: Bare | Managed, second: Bare | Managed, cores: list[int]) -> float:
+    """Let both learn at once; return the second's speed as a share of the first's.
+
+    What a run may spend beside the learning goes by the clock, so none can be stopped
+    for the other's turn. Each has a core of its own.
+    """
     racers = first, second
-    pids: dict[Any, int] = {}
-    turns: dict[Any, list[tuple[float, float]]] = {racer: [] for racer in racers}
-    while any(racer.ended_at is None for racer in racers):
-        for racer in racers:
-            if racer.ended_at is None:
-                turns[racer].append(take_turn(racer, pids))
+    began = {}
+    for racer, core in zip(racers, cores, strict=True):
+        pid = racer.begin()
+        began[racer] = time.perf_counter()
+        keep_to(pid, core)
+    until(lambda: all(racer.ended_at for racer in racers), LONG_SECONDS)
     for racer in racers:
         racer.close()
-    return seconds(first, turns[first]) / seconds(second, turns[second])
+    return seconds(first, began) / seconds(second, began)
 
 
-def take_turn(racer: Bare | Managed, pids: dict[Any, int]) -> tuple[float, float]:
-    """Let one begin or go on; return from when to when it had its turn."""
-    if racer in pids:
-        os.kill(pids[racer], signal.SIGCONT)
-    else:
-        pids[racer] = racer.begin()
-    begin = time.perf_counter()
-    while racer.ended_at is None and time.perf_counter() - begin < TURN_SECONDS:
-        time.sleep(0.001)
-    if racer.ended_at is None:
-        os.kill(pids[racer], signal.SIGSTOP)
-    return begin, time.perf_counter()
+def keep_to(pid: int, core: int) -> None:
+    """Let all threads of a process, and those that they start, have one core."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.sched_setaffinity(int(thread.name), {core})
 
 
-def seconds(racer: Bare | Managed, turns: list[tuple[float, float]]) -> float:
-    """Return how long it has learned in its turns."""
-    ended_at = racer.ended_at
-    assert ended_at is not None
-    return sum(max(0.0, min(end, ended_at) - begin) for begin, end in turns)
+def alone(racer: Managed) -> float:
+    """Let one learn by itself, on all cores; return the seconds that it took."""
+    racer.begin()
+    began = time.perf_counter()
+    until(lambda: racer.ended_at, LONG_SECONDS)
+    racer.close()
+    return seconds(racer, {racer: began})
+
+
+def seconds(racer: Bare | Managed, began: dict[Any, float]) -> float:
+    """Return how long it has learned."""
+    assert racer.ended_at is not None
+    return racer.ended_at - began[racer]
 
 
 def ratios(directory: str) -> dict[str, list[float]]:
     """Return shares of the speed without, and the bare timesteps per CPU-second."""
     found: dict[str, list[float]] = {}
+    cores = sorted(os.sched_getaffinity(0))[:2]
     for _ in range(ROUNDS):
         for view in ("headless", "watch"):
-            bare = Bare()
-            managed = Managed(directory, view=view, evaluation=False)
-            found.setdefault(view, []).append(race(bare, managed))
-            speed = bare.timesteps_per_cpu_second()
-            found.setdefault("speed", []).append(speed)
-        without = Managed(directory, view="headless", evaluation=False)
-        with_it = Managed(directory, view="headless", evaluation=True)
-        found.setdefault("evaluation", []).append(race(without, with_it))
+            pair = []
+            # Cores are not alike, and the machine has other things to do on them.
+            for order in (cores, cores[::-1]):
+                bare = Bare()
+                managed = Managed(directory, view=view, evaluation=False)
+                pair.append(race(bare, managed, order))
+                speed = bare.timesteps_per_cpu_second()
+                found.setdefault("speed", []).append(speed)
+            found.setdefault(view, []).append(math.sqrt(math.prod(pair)))
+        # Not at once, for evaluation has the other core; there and back, for the
+        # machine is slower at one time than at another.
+        times: dict[bool, float] = {True: 0.0, False: 0.0}
+        for evaluation in (False, True, True, False):
+            run = Managed(directory, view="headless", evaluation=evaluation)
+            times[evaluation] += alone(run)
+        found.setdefault("evaluation", []).append(times[False] / times[True])
     return found
 
 
@@ -219,39 +237,41 @@ def latencies(directory: str) -> dict[str, list[float]]:
         listener = Listener()
         with closing(ready(listener)) as manager:
             found["warm"].append(start(manager, listener, directory))
-            manager.pause_training()
-            found["pause"].append(until_state(listener, "paused"))
-            manager.resume_training()
-            found["resume"].append(until_state(listener, "running"))
+            pause, resume = manager.pause_training, manager.resume_training
+            found["pause"].append(until_state(listener, "paused", pause))
+            found["resume"].append(until_state(listener, "running", resume))
             name = "stop"
             if i % 2:
                 name = "stop while paused"
-                manager.pause_training()
-                until_state(listener, "paused")
-            manager.request_stop()
-            found[name].append(until_state(listener, "stopped"))
+                until_state(listener, "paused", pause)
+            stop = manager.request_stop
+            found[name].append(until_state(listener, "stopped", stop))
     return found
 
 
 def start(manager: TrainingManager, listener: Listener, directory: str) -> float:
     """Start a run; return the seconds until its first evaluation."""
+    before = time.perf_counter()
     manager.start_training(TrainingConfig(run_dir=directory))
-    return until(lambda: listener.evaluated)
+    until(lambda: listener.evaluated)
+    return time.perf_counter() - before
 
 
-def until_state(listener: Listener, state: str) -> float:
-    """Wait for a state; return the seconds it took."""
-    return until(lambda: listener.state == state)
+def until_state(listener: Listener, state: str, ask: Callable[[], Any]) -> float:
+    """Ask for a state; return the seconds until the process had it."""
+    before = time.perf_counter()
+    ask()
+    until(lambda: listener.state == state)
+    return time.perf_counter() - before
 
 
-def until(condition: Callable[[], Any]) -> float:
-    """Wait for a condition; return the seconds it took."""
+def until(condition: Callable[[], Any], most: float = 60.0) -> None:
+    """Wait for a condition, so many seconds at most."""
     before = time.perf_counter()
     while not condition():
-        if time.perf_counter() - before > 60:
+        if time.perf_counter() - before > most:
             raise TimeoutError
         time.sleep(0.0005)
-    return time.perf_counter() - before
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import {
   placeLabels,
   reading,
   smooth,
+  thin,
   withGoal,
 } from "./charts";
 import { linesChart, metricChart, metricsOf, titleOf } from "./curves";
@@ -77,6 +78,14 @@ describe("a log axis", () => {
     expect(marks([-300, -2])).toEqual([-100, -10, -1, -0.1, 0]);
     expect(marks([-3, 20])).toEqual([-1, -0.1, -0.01, 0, 0.01, 0.1, 1, 10]);
     expect(logRange(-300, -2, -1)).toEqual([-360, 0]);
+  });
+
+  it("has no more marks than there is room for", () => {
+    const values = marks([-3e5, 2e5]);
+    expect(values.length).toBe(9);
+    expect(thin(values, 9)).toEqual(values);
+    expect(thin(values, 5)).toEqual([-1e5, -1e3, 0, 1e3, 1e5]);
+    expect(thin([0, 1, 10, 100], 0)).toEqual([0, 100]);
   });
 
   it("of nothing, or of zero, is one all the same", () => {

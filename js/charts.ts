@@ -233,8 +233,13 @@ export class Chart {
           values: (_u, ticks) => ticks.map((t) => (t === null ? "" : short(t))),
           ...(log
             ? {
-                splits: ({ scales: { y } }: uPlot) =>
-                  decades(y!.min ?? 0, y!.max ?? 0, least),
+                splits: ({ scales: { y }, bbox }: uPlot) =>
+                  thin(
+                    decades(y!.min ?? 0, y!.max ?? 0, least),
+                    Math.floor(bbox.height / devicePixelRatio / TICK_SPACE),
+                  ),
+                // uPlot's own takes it for granted that 1 and 10 are a decade apart.
+                filter: (_u: uPlot, splits: number[]) => splits,
               }
             : {}),
         },
@@ -450,6 +455,13 @@ export function decades(min: number, max: number, least: number): number[] {
   };
   const below = upTo(-min).map((mark) => -mark);
   return [...below.reverse(), 0, ...upTo(max)];
+}
+
+/** Of a log axis' marks as many as there is room for: 0, and the outermost. */
+export function thin(marks: readonly number[], room: number): number[] {
+  const step = Math.ceil(marks.length / Math.max(1, room));
+  const last = marks.length - 1;
+  return marks.filter((mark, i) => !mark || (mark > 0 ? last - i : i) % step === 0);
 }
 
 const ROUNDING = 1e-9;

@@ -206,7 +206,8 @@ describe("the actions", () => {
       const { show, deleted } = rename("b");
       show({ told: { level: "error", text: "“b” is taken", undo: null } });
       expect(deleted()).toEqual({ do: "delete", name: "a" });
-      // What happens to it later does not choose the other.
+      expect(document.querySelector(".tw-chosen")).not.toBeNull();
+      // What happens to it later, in another view, does not choose the other.
       show({ entries: ["b", "c"].map((name) => entry(name)) });
       expect(document.querySelector(".tw-chosen")).toBeNull();
     });

@@ -145,8 +145,11 @@ export class Models {
       this.chosen = this.chosen.filter((name) => names.has(name));
       this.showTold();
       const boards = library?.boards ?? [];
-      this.demo.show(boards, this.hasAsked);
-      if (boards.length) this.hasAsked = false;
+      if (this.demo.show(boards, this.hasAsked)) this.hasAsked = false;
+      if (library?.told?.level === "error") {
+        this.hasAsked = false;
+        this.renamed = null;
+      }
     }
     this.name.input.placeholder = `at ${short(status.timesteps)} timesteps`;
     this.save.disabled = !alive || status.run_dir === null;
@@ -435,15 +438,17 @@ class Show {
     this.element.append(bar, this.stands);
   }
 
-  show(boards: Library["boards"], isWanted: boolean): void {
+  /** Shows other models, or none; returns whether there are others. */
+  show(boards: Library["boards"], isWanted: boolean): boolean {
     const key = JSON.stringify(boards);
-    if (key === this.shown) return;
+    if (key === this.shown) return false;
     this.shown = key;
     this.element.hidden = boards.length === 0;
     this.stage = boards.map((board) => new Stand(board, this.reduced));
     this.stands.replaceChildren(...this.stage.map((one) => one.element));
     // In the view that asked: another one must not scroll by itself.
     if (boards.length && isWanted) this.element.scrollIntoView({ block: "nearest" });
+    return boards.length > 0;
   }
 
   push(moves: readonly Demo[]): void {

@@ -93,9 +93,10 @@ export class Store {
   tick(): void {
     const runs = this.status === null || BUSY.has(this.status.state);
     const follows = this.now() - this.actedAt < AFTERWARDS_MS;
-    const moves = runs || follows || Boolean(this.library?.boards.length);
+    const moves = runs || Boolean(this.library?.boards.length);
     const frozen = this.now() - this.heardAt > SILENCE_MS;
-    if (moves && frozen) this.sync();
+    // A kernel that is busy for long is no trouble to who only waits for an effect.
+    if (frozen && (moves || follows)) this.sync(moves);
   }
 
   /** To be called when a command was taken: its effect may never be pushed. */
@@ -108,12 +109,15 @@ export class Store {
     return this.unansweredSince !== null && this.now() - this.unansweredSince > ms;
   }
 
-  /** Asks for all that is missing; at most one question is under way. */
-  sync(): void {
+  /**
+   * Asks for all that is missing; at most one question is under way. `counts`: whether
+   * silence is then a sign that something is wrong.
+   */
+  sync(counts = true): void {
     if (this.askedAt !== null && this.now() - this.askedAt <= ANSWER_MS) return;
     if (!this.ask(this.seq)) return;
     this.askedAt = this.now();
-    this.unansweredSince ??= this.askedAt;
+    if (counts) this.unansweredSince ??= this.askedAt;
   }
 
   /** Takes the frames that have arrived since the last call. */

@@ -210,7 +210,7 @@ class MetricsHistory:
             evaluations: as `RunDirectory.evaluations()` does.
         """
         with self._lock:
-            before = self.names()
+            before = list(self._series)
             self.clear()
             x = episodes["timesteps"]
             self._load("episode/length", x, episodes["length"])

@@ -155,10 +155,10 @@ class TrainingManager:
         """
         with self._lock:
             if not self.is_running() and not (self._is_warm and self._is_alive()):
-                self._new_channels()
-                self._is_warm = True
                 self._is_ready = False
                 try:
+                    self._new_channels()
+                    self._is_warm = True
                     self._spawn({"warm": (config or TrainingConfig()).to_dict()})
                 except OSError as error:
                     # Only a start needs one, and says so if there is none then, too.

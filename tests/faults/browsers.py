@@ -114,8 +114,9 @@ def reload(times: int, home: Path) -> list[Measure]:
         for _ in range(times):
             tabs[:] = [Tab(panel)]
             with heard.timed():
+                before = panel._history.episodes
                 tabs[0].sync()
-                wait_for(lambda: tabs[0].episodes)
+                wait_for(lambda before=before: tabs[0].episodes >= before)
             time.sleep(0.1)
         check_shown(tabs[0], panel)
     return [heard]

@@ -193,8 +193,11 @@ def torn_tables(times: int, home: Path) -> list[Measure]:
         run = kernel.run
         entries, episodes, metrics = [*run.journal()], run.episodes(), run.metrics()
         total = 0
-        for path in (run.journal_file, run.monitor_file, run.progress_file):
+        files = (run.journal_file, run.monitor_file, run.progress_file)
+        for number, path in enumerate(files):
             whole = path.read_bytes()
+            rows = len((entries, episodes, metrics)[number])
+            other_lines = whole.count(b"\n") - rows
             # Of few metrics all but the names of the columns.
             for cut in range(1, min(200, len(whole) - whole.index(b"\n"))):
                 path.write_bytes(whole[:-cut])
@@ -203,6 +206,7 @@ def torn_tables(times: int, home: Path) -> list[Measure]:
                     warnings.simplefilter("always")
                     kept = [*torn.journal()], torn.episodes(), torn.metrics()
                 assert len(said) == (whole[-cut - 1 : -cut] != b"\n")
+                assert len(kept[number]) == whole[:-cut].count(b"\n") - other_lines
                 assert kept[0] == entries[: len(kept[0])]
                 assert len(kept[1]) == len(episodes) or path == run.monitor_file
                 assert (kept[1] == episodes.iloc[: len(kept[1])]).all(axis=None)

@@ -144,6 +144,9 @@ def at_failpoint(name: str, home: Path, kernel: Kernel) -> None:
     wait_for(lambda: not kernel.call("is_running"))
     reason = kernel.status()["reason"]
     assert name == "after the end record" or "SIGKILL" in reason, reason
+    process = kernel.manager.process
+    assert process is not None
+    wait_for(lambda: process.exitcode == -signal.SIGKILL)
     expected = "stopped" if name in AT_THE_END else "failed"
     kernel.until_told(expected)
     assert run.state()["state"] == expected

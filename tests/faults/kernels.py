@@ -16,8 +16,8 @@ from unittest import mock
 import psutil
 from jupyter_client.manager import KernelManager
 
-from tests.faults.matrix import Measure, case, wait_for
-from tests.faults.toy import FAULT, ToyManager
+from tests.faults.matrix import Measure, case, episodes_on_disk, wait_for
+from tests.faults.toy import FAULT, FULL_SPEED, ToyManager
 from tests.processes import guards_of, has_ended
 from tetris_widget.manager import DID_NOT_ANSWER
 from tetris_widget.panel import panel as panel_module
@@ -46,6 +46,9 @@ while panel.status != "Training": time.sleep(0.01)
 """
 
 
+BUSY = "import time; end = time.time() + {seconds}\nwhile time.time() < end: pass"
+# As many episodes as are told in it are told for longer.
+FULL_SPEED_SECONDS = 3
 AT_FULL_SPEED = "import tetris_widget.panel.panel as p; p.PUSH_SECONDS = 0.001"
 
 
@@ -316,7 +319,6 @@ class Ear:
 def busy_kernel(times: int, home: Path) -> list[Measure]:
     grown = Measure("memory +", 20, "MB")
     slowed = Measure("training slower by", 0.2, "of its speed")
-    busy = f"import time; end = time.time() + {times}\nwhile time.time() < end: pass"
     with notebook() as book:
         pid, run = show(book, home)
 
@@ -328,14 +330,35 @@ def busy_kernel(times: int, home: Path) -> list[Measure]:
         kernel = int(book.execute("import os; print(os.getpid())"))
         sizes = {one: psutil.Process(one).memory_info().rss for one in (pid, kernel)}
         free = speed(2.0)
-        book.client.execute(busy)
+        book.client.execute(BUSY.format(seconds=times))
         while_busy = speed(times)
         slowed.add(1 - while_busy / min(free, speed(2.0)))
         for one, size in sizes.items():
             grown.add((psutil.Process(one).memory_info().rss - size) / 1e6)
-        book.execute("panel.stop()")
-        book.execute("panel.wait(20)")
-        wait_for(lambda: run.state()["state"] == "stopped")
-        shown = int(book.execute("time.sleep(0.5); print(panel._history.episodes)"))
-        assert shown == len(run.episodes())
-    return [slowed, grown]
+        # Of the process that will wait for the next run, too.
+        book.execute(f"os.environ.update({FULL_SPEED})")
+        stop_and_check(book, run)
+        return [slowed, slower_at_full_speed(book), grown]
+
+
+def slower_at_full_speed(book: Notebook) -> Measure:
+    """Train again, without naps, and keep the kernel busy for some seconds."""
+    slowed = Measure("at full speed by", 0.3, "of its speed")
+    book.execute("panel.start()")
+    run = RunDirectory(book.execute("print(panel.run_dir)").strip())
+    wait_for(lambda: len(run.episodes()) > 1_000)
+    free = episodes_on_disk(run, FULL_SPEED_SECONDS)
+    book.client.execute(BUSY.format(seconds=FULL_SPEED_SECONDS))
+    while_busy = episodes_on_disk(run, FULL_SPEED_SECONDS)
+    slowed.add(1 - while_busy / min(free, episodes_on_disk(run, FULL_SPEED_SECONDS)))
+    stop_and_check(book, run)
+    return slowed
+
+
+def stop_and_check(book: Notebook, run: RunDirectory) -> None:
+    """Stop a run; the panel then has every episode."""
+    book.execute("panel.stop()")
+    book.execute("panel.wait(20)")
+    wait_for(lambda: run.state()["state"] == "stopped")
+    shown = int(book.execute("time.sleep(0.5); print(panel._history.episodes)"))
+    assert shown == len(run.episodes())

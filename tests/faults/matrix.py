@@ -8,9 +8,10 @@ version of each.
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
-import threading
+import subprocess
+import sys
+import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -116,26 +117,42 @@ def wait_for(condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) ->
     return time.monotonic() - before
 
 
+# What a machine does is felt by a process that shares no lock of Python's with us.
+NAPPER = """
+import os, sys, time
+nap, parent = float(sys.argv[1]), os.getppid()
+while os.getppid() == parent:
+    due = time.monotonic() + nap
+    time.sleep(nap)
+    awake = time.monotonic()
+    if awake - due > nap:
+        print(due, awake, flush=True)
+"""
+
+
 class Noise:
-    """The longest time by which the machine itself was late, for a short sleep."""
+    """When the machine itself was late, for one who only wanted a short sleep."""
 
     def __init__(self) -> None:
-        self.worst = 0.0
-        # It ends with its owner: many that go on would slow all that comes after.
-        run = functools.partial(_listen, weakref.ref(self))
-        threading.Thread(target=run, name="noise", daemon=True).start()
+        # Its end is with it: many that go on would slow all that comes after.
+        with tempfile.NamedTemporaryFile(delete=False) as file:
+            self._path = Path(file.name)
+            napper = subprocess.Popen(
+                [sys.executable, "-S", "-c", NAPPER, str(NAP_SECONDS)], stdout=file
+            )
+        weakref.finalize(self, _end, napper, self._path)
+
+    def within(self, begin: float, end: float) -> float:
+        """Return for how many seconds of a time it was late."""
+        lines = self._path.read_text().splitlines()
+        times = (tuple(map(float, line.split())) for line in lines)
+        return sum(max(0.0, min(end, to) - max(begin, since)) for since, to in times)
 
 
-def _listen(noise: weakref.ref[Noise]) -> None:
-    while True:
-        before = time.monotonic()
-        time.sleep(NAP_SECONDS)
-        late = time.monotonic() - before - NAP_SECONDS
-        found = noise()
-        if found is None:
-            return
-        found.worst = max(found.worst, late)
-        del found
+def _end(napper: subprocess.Popen[bytes], path: Path) -> None:
+    napper.kill()
+    napper.wait()
+    path.unlink()
 
 
 class Delay(Measure):
@@ -144,15 +161,29 @@ class Delay(Measure):
     def __init__(self, name: str, limit: float) -> None:
         super().__init__(name, limit)
         self._noise = Noise()
+        self._spans: list[tuple[float, float]] = []
+
+    def add(self, value: float) -> None:
+        super().add(value)
+        now = time.monotonic()
+        self._spans.append((now - value, now))
 
     @property
     def is_ok(self) -> bool:
-        return bool(self.values) and (
-            max(self.values) <= self.limit + self._noise.worst
-        )
+        return bool(self.values) and self._excess <= self.limit
+
+    @property
+    def _excess(self) -> float:
+        """The longest of those that are too long, without what the machine added."""
+        pairs = zip(self.values, self._spans, strict=True)
+        late = (v - self._noise.within(*span) for v, span in pairs if v > self.limit)
+        return max(late, default=0.0)
 
     def __str__(self) -> str:
-        return f"{super().__str__()} (the machine's own delay {self._noise.worst:.2g})"
+        text = super().__str__()
+        if max(self.values, default=0.0) <= self.limit:
+            return text
+        return f"{text} ({self._excess:.3g} without what the machine was late by)"
 
 
 class Kernel:

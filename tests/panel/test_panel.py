@@ -394,6 +394,9 @@ def test_of_panels_that_wait_the_last_one_shown_has_a_process(
         panel.start()
         wait_for(lambda: panel.status == "Training")
         again._repr_mimebundle_()
+        # One that runs, or is closed, needs no process to wait.
+        panel._repr_mimebundle_()
+        assert is_warm(again)
         again.start()
         wait_for(lambda: again.status == "Training")
         assert panel.status == "Training"

@@ -91,19 +91,25 @@ def fill_disk_for_good(step: int) -> None:
 
 
 class Counter:
-    """Counts episodes and lines from rewards and ends alone, one file line each."""
+    """Counts episodes and lines from rewards and ends alone, one file line each.
+
+    A line has the env, its lines, and the number of the step.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", buffering=1)
         self._sums: list[float] = []
+        self._step = 0
 
     def __call__(self, results: Any) -> None:
         _, rewards, dones, _ = results
+        self._step += 1
         self._sums = self._sums or [0.0] * len(rewards)
         for env, (reward, done) in enumerate(zip(rewards, dones, strict=True)):
             self._sums[env] += float(reward)
             if done:
-                print(json.dumps([env, self._sums[env]]), file=self._file)
+                ended = [env, self._sums[env], self._step]
+                print(json.dumps(ended), file=self._file)
                 self._sums[env] = 0.0
 
 

@@ -20,6 +20,7 @@ from tetris_widget.training import session
 from tetris_widget.training.best import copy_parameters, save_model
 from tetris_widget.training.contest import CONFIRMING_GAMES, ContestThread
 from tetris_widget.training.evaluation import Player, summarise
+from tetris_widget.training.policies import warm_up
 from tetris_widget.training.table import Table
 
 pytestmark = pytest.mark.timeout(60)
@@ -403,7 +404,9 @@ def test_evaluation_keeps_to_its_share_of_the_time(
     # Without a budget it would never rest.
     monkeypatch.setattr(session, "EVALUATION_SPACING_SECONDS", 0.0)
     options = {**SMALL, "total_timesteps": 10**9, "evaluation_games": 1_000}
-    run = new_run(TrainingConfig(**options, run_dir=str(tmp_path)))
+    config = TrainingConfig(**options, run_dir=str(tmp_path))
+    warm_up(config)  # compiling is not what it may do
+    run = new_run(config)
 
     def stop() -> None:
         if run.callback.elapsed > 4.0:

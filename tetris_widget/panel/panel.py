@@ -235,12 +235,15 @@ class TrainingPanel:
 
         A cell that is run again makes a panel each time, and nobody closes the others.
         """
+        with self._lock:
+            is_over = self._is_closed or self.widget.is_over
+            if is_over or self._manager.is_running():
+                return
+            self._manager.prepare(self.config)
+        # Not under the lock: they have locks of their own.
         for panel in list(_panels):
             if panel is not self:
                 panel._release()
-        with self._lock:
-            if not self._is_closed and not self.widget.is_over:
-                self._manager.prepare(self.config)
 
     def _release(self) -> None:
         with self._lock:
