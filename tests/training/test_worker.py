@@ -18,6 +18,7 @@ import pytest
 from tetris_widget.config import PRESETS, TrainingConfig
 from tetris_widget.manager import TrainingManager
 from tetris_widget.run_directory import RunDirectory, read_metadata
+from tetris_widget.training import worker
 from tetris_widget.training.environments import build_env
 from tetris_widget.training.policies import load_model
 
@@ -429,3 +430,16 @@ def _grows(value: Callable[[], int]) -> bool:
     before = value()
     time.sleep(0.15)
     return value() > before
+
+
+def test_without_room_for_temporary_files_a_process_can_print_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with worker._nameless_file() as file:
+        assert file.write(b"said") == 4
+        file.seek(0)
+        assert file.read() == b""
