@@ -167,7 +167,7 @@ def race(first: Bare | Managed, second: Bare | Managed, cores: list[int]) -> flo
     until(lambda: all(racer.ended_at for racer in racers), LONG_SECONDS)
     for racer in racers:
         racer.close()
-    return seconds(first, began) / seconds(second, began)
+    return seconds(first, began[first]) / seconds(second, began[second])
 
 
 def keep_to(pid: int, core: int) -> None:
@@ -183,13 +183,13 @@ def alone(racer: Managed) -> float:
     began = time.perf_counter()
     until(lambda: racer.ended_at, LONG_SECONDS)
     racer.close()
-    return seconds(racer, {racer: began})
+    return seconds(racer, began)
 
 
-def seconds(racer: Bare | Managed, began: dict[Any, float]) -> float:
+def seconds(racer: Bare | Managed, began: float) -> float:
     """Return how long it has learned."""
     assert racer.ended_at is not None
-    return racer.ended_at - began[racer]
+    return racer.ended_at - began
 
 
 def ratios(directory: str) -> dict[str, list[float]]:

@@ -4,8 +4,7 @@ Owns the two primitives that differ from multiprocessing's own, and why: a proce
 killed inside a stock Event or in the middle of a message leaves the other side hanging
 for ever (https://github.com/python/cpython/issues/75158, …/issues/87971). And the pulse
 that tells a process which is silent from one that is dead, and how a process of ours
-is kept from the kernel's signals. Deliberately doesn't know
-what the messages mean.
+is kept from the kernel's signals. Deliberately doesn't know what the messages mean.
 """
 
 from __future__ import annotations

@@ -29,6 +29,11 @@ def timesteps(run: RunDirectory) -> list[int]:
     return [read_checkpoint(path).timesteps for path in run.checkpoints()]
 
 
+def refuse(*_: Any) -> None:
+    """Be a full disk."""
+    raise OSError(28, "No space left on device")
+
+
 def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -203,9 +208,6 @@ def test_the_callback_goes_on_counting(config: TrainingConfig) -> None:
 def test_a_disk_that_refuses_is_told_once_and_training_goes_on(
     config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
     module = "tetris_widget.training.checkpointer"
     monkeypatch.setattr(f"{module}.FILE_SHARE", 1e9)
     run = new_run(config.replace(checkpoint_seconds=1e-9))
@@ -222,9 +224,6 @@ def test_none_counts_episodes_that_are_not_on_disk(
     config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = new_run(config)
-
-    def refuse() -> None:
-        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(run.session._checkpointer, "_sync", refuse)
     assert run.train() == "finished"
@@ -301,9 +300,6 @@ def test_a_resume_that_breaks_off_loses_no_episode(
     run.train()
     episodes = run.run.episodes()
 
-    def refuse(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
     with monkeypatch.context() as full:
         full.setattr("tetris_widget.run_directory.shutil.copyfileobj", refuse)
         with pytest.raises(OSError, match="No space left"):
@@ -316,9 +312,6 @@ def test_a_resume_that_breaks_off_loses_no_episode(
 def test_one_with_a_name_that_a_disk_refuses_is_told_each_time(
     config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
     module = "tetris_widget.training.checkpointer"
     monkeypatch.setattr(f"{module}.write_checkpoint", refuse)
     run = new_run(config)

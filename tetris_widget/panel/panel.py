@@ -887,6 +887,7 @@ def _read_tables(run: RunDirectory, resume: Message | None = None) -> Tables:
     )
 
 
+# Of which only one has a process that waits for a run.
 _panels: weakref.WeakSet[TrainingPanel] = weakref.WeakSet()
 
 
