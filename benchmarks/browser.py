@@ -40,7 +40,8 @@ UPDATING = ", n_epochs=60"
 BUSY_CELL = "import time; time.sleep(3600)"
 
 # Not that of the run before, which is shown until the next one begins.
-FIRST_EVALUATION = r"^(Starting|Training).*evaluation [\d,]+ \("
+# It may be "0.05 (95 %: 0 to 0.31)", and "at least 8,711 (no game ended)".
+FIRST_EVALUATION = r"^(Starting|Training).*evaluation (at least )?\d"
 
 # Milliseconds from a click until the page shows what is waited for.
 CLICK = """([name, pattern]) => new Promise((resolve, reject) => {

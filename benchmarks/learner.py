@@ -12,8 +12,8 @@ parts; the table and the plot are made from the file.
     python -m benchmarks.learner --table --plot docs/learning.png    # measures nothing
     python -m benchmarks.learner --preset instant --set rows=10 --at 2 5   # another one
 
-About six hours on two quiet cores: four and a quarter of learning, and the games of the
-judges, most of them of the two that have a million lines in sight or a network.
+About four hours on two quiet cores: two and three quarters of learning, and the games
+of the judges, most of them of those that have a million lines in sight or a network.
 """
 
 from __future__ import annotations
@@ -52,17 +52,18 @@ def measure(curve: Curve, seed: int, clock: str) -> Iterator[Point]:
     with tempfile.TemporaryDirectory() as directory:
         run = Run(config, Path(directory), clock)
         run.train(NO_END if curve.placements else max(curve.times))
-        judged: dict[tuple[Path, int], Judged] = {}
+        judged: dict[tuple[Path, int, int], Judged] = {}
         for at in curve.moments():
             kept = run.last if at is None else run.best_at(at)
-            found, moves = NOTHING, curve.moves(at)
+            found = NOTHING
             if kept is not None:
+                games, moves = curve.games(at), curve.moves(at)
                 # The same one may have been the best for long.
-                if (kept.path, moves) not in judged:
-                    games, first = curve.games, SEED + seed * curve.games
-                    result = judge(config, kept.path, games, moves, first)
-                    judged[kept.path, moves] = result
-                found = judged[kept.path, moves]
+                key = kept.path, games, moves
+                if key not in judged:
+                    first = SEED + seed * games
+                    judged[key] = judge(config, kept.path, games, moves, first)
+                found = judged[key]
             yield Point(
                 preset=curve.preset,
                 config=curve.comparable(),

@@ -8,6 +8,9 @@ import pytest
 
 from benchmarks.learning import showing
 from benchmarks.learning.curves import (
+    GAMES,
+    MOVES,
+    MOVES_AT_GOALS,
     RESULTS,
     Curve,
     Point,
@@ -31,6 +34,8 @@ MANY_MOVES = 1_000_000
 
 
 def point(curve: Curve, seed: int, at: float | None, mean: float) -> Point:
+    """A model all of whose games have ended."""
+    games = curve.games(at)
     return Point(
         preset=curve.preset,
         config=curve.comparable(),
@@ -42,8 +47,8 @@ def point(curve: Curve, seed: int, at: float | None, mean: float) -> Point:
         mean=mean,
         lower=mean,
         upper=mean,
-        games=400,
-        ended=400,
+        games=games,
+        ended=games,
         moves=1,
         machine="",
         date="",
@@ -138,6 +143,20 @@ def test_only_the_same_configuration_counts() -> None:
     assert not of_curve([other], CURVE, "wall")
     before_hold = {name: v for name, v in old.config.items() if name != "hold"}
     assert of_curve([replace(old, config=before_hold)], CURVE, "wall")
+
+
+def test_only_models_that_were_judged_as_a_curve_promises_count() -> None:
+    found = point(CURVE, 0, 4.0, 1.0)
+    few = replace(found, games=GAMES, ended=GAMES)
+    cut = replace(found, ended=5, moves=MOVES)
+    whole = replace(found, ended=5, moves=MOVES_AT_GOALS)
+    none_yet = replace(found, games=0, ended=0, moves=0)
+    for one, counts in ((few, False), (cut, False), (whole, True), (none_yet, True)):
+        assert (of_curve([one], CURVE, "wall") == {4.0: [one]}) is counts
+    # Where there is no goal, fewer will do.
+    early = point(CURVE, 0, 2.0, 1.0)
+    assert early.games == GAMES
+    assert of_curve([replace(early, ended=5, moves=MOVES)], CURVE, "wall")
 
 
 def test_the_results_that_are_kept_are_of_the_presets_as_they_are() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,16 @@ def test_the_same_seed_learns_the_same() -> None:
         model.learn(256)
         results.append(linear_weights(model.policy))
     assert np.array_equal(results[0], results[1])
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "maskable_ppo", "dqn", "a2c"])
+def test_learning_leaves_nothing_among_temporary_files(
+    algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    _, model, _ = make(algorithm=algorithm)
+    model.learn(128)
+    assert not list(tmp_path.iterdir())
 
 
 def test_evaluation_and_display_leave_the_training_alone() -> None:

@@ -18,6 +18,7 @@ from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import (
     BaseFeaturesExtractor,
@@ -476,7 +477,10 @@ class BoardExtractor(BaseFeaturesExtractor):
 def build_model(config: TrainingConfig, env: VecEnv) -> BaseAlgorithm:
     """Return the untrained model that a configuration describes."""
     torch.set_num_threads(config.torch_threads)
-    return _build(config, env)
+    model = _build(config, env)
+    # SB3's own leaves an empty directory among the temporary ones for each run.
+    model.set_logger(Logger(folder=None, output_formats=[]))
+    return model
 
 
 def _build(config: TrainingConfig, env: VecEnv) -> BaseAlgorithm:
