@@ -32,7 +32,7 @@ describe("the buttons", () => {
     ["idle", "Start"],
     ["starting", "Pause Stop"],
     ["running", "Pause Stop"],
-    ["pausing", "Stop"],
+    ["pausing", "Resume Stop"],
     ["paused", "Resume Stop"],
     ["stopping", ""],
     ["finished", "Start"],
@@ -109,11 +109,12 @@ describe("the focus", () => {
   });
 
   it("goes from Pause to the panel, and never to Stop", () => {
-    expect(focused("Pause", "running", "pausing")?.tagName).toBe("SECTION");
+    expect(focused("Pause", "running", "stopping")?.tagName).toBe("SECTION");
   });
 
   it("stays where it can", () => {
     expect(focused("Pause", "starting", "running")?.textContent).toBe("Pause");
+    expect(focused("Pause", "running", "pausing")?.textContent).toBe("Resume");
     expect(focused("Stop", "running", "pausing")?.textContent).toBe("Stop");
   });
 });

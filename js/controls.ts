@@ -43,7 +43,9 @@ export function buttonsFor(
   return {
     start: STARTABLE.has(state),
     pause: PAUSABLE.has(state),
-    resume: state === "paused" || (canResume && STARTABLE.has(state)),
+    // Before it is so, too: while a run starts, a pause waits for seconds.
+    resume:
+      state === "paused" || state === "pausing" || (canResume && STARTABLE.has(state)),
     stop: STOPPABLE.has(state),
   };
 }

@@ -145,6 +145,21 @@ describe("a view", () => {
     expect(sent).toEqual([{ command: "pause" }]);
   });
 
+  it("pauses by Space from radios and the slider, which have no use for it", async () => {
+    const { root, sent, show } = make();
+    await show();
+    for (const name of ["[type=radio]", "[type=range]", "[type=checkbox]", "select"]) {
+      const event = new KeyboardEvent("keydown", {
+        key: " ",
+        bubbles: true,
+        cancelable: true,
+      });
+      root.querySelector(name)!.dispatchEvent(event);
+      expect(event.defaultPrevented).toBe(name.includes("ra"));
+    }
+    expect(sent).toEqual([{ command: "pause" }, { command: "pause" }]);
+  });
+
   it("has radios of its own, though a host loads its module for every panel", async () => {
     const names = [];
     for (let i = 0; i < 2; i += 1) {

@@ -126,7 +126,10 @@ export class PanelView {
     // The notebook's own shortcuts (a, b, dd, …) must not act on keys meant for us.
     event.stopPropagation();
     const target = event.target as HTMLElement;
-    const usesSpace = target.closest("button, input, select, summary");
+    // A radio is chosen by the arrows, and a slider has no use for Space.
+    const usesSpace = target.closest(
+      "button, input:not([type=radio], [type=range]), select, summary",
+    );
     if (event.key === " " && !usesSpace) {
       event.preventDefault();
       // A key that is held down is one press.

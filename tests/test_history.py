@@ -71,6 +71,22 @@ def test_buckets_keep_extremes_means_and_readers_keep_up(
     assert np.array_equal(reader.held["a"][1], series.columns)
 
 
+@given(count=st.integers(1, 2_000), at_most=st.integers(1, 100))
+def test_fewer_points_keep_extremes_and_the_end(count: int, at_most: int) -> None:
+    values = np.random.default_rng(count).normal(size=count)
+    history = MetricsHistory()
+    series = history._series["a"] = Series("a")
+    series.load(1, np.stack((np.arange(count), values - 1, values + 1, values)))
+    x, lo, hi, mean = history.series("a", at_most)
+    assert len(x) <= at_most
+    assert (x[-1], lo.min(), hi.max()) == (
+        count - 1,
+        values.min() - 1,
+        values.max() + 1,
+    )
+    assert (lo <= mean).all() and (mean <= hi).all()
+
+
 def test_a_few_points_are_kept_as_they_are() -> None:
     history = MetricsHistory()
     for number in range(1, 11):

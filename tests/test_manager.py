@@ -28,7 +28,7 @@ from tetris_widget.manager import (
     KILL_SECONDS,
     _Heard,
 )
-from tetris_widget.run_directory import RunDirectory
+from tetris_widget.run_directory import BEFORE_IT_BEGAN, RunDirectory
 from tetris_widget.training import worker
 from tetris_widget.training.journal import Journal
 
@@ -369,6 +369,36 @@ def test_a_process_that_hangs_is_killed(
     assert "SIGKILL" in manager.get_status()["reason"]
     # Not for lack of memory, as when the system kills it.
     assert manager.get_status()["reason"] == DID_NOT_ANSWER
+
+
+def test_a_run_that_is_stopped_while_it_starts_has_not_begun(
+    manager: ToyManager,
+    config: TrainingConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TOY_FAULT", "asleep")
+    assert manager.start_training(config)
+    assert manager.stop_training(timeout=30)
+    assert manager.status == "stopped"
+    assert manager.get_status()["reason"] == BEFORE_IT_BEGAN
+    run = RunDirectory(manager.get_status()["run_dir"])
+    wait_for(lambda: run.state().get("reason") == BEFORE_IT_BEGAN)
+
+
+def test_the_first_run_has_the_queues_and_events_that_were_there(
+    manager: ToyManager, config: TrainingConfig
+) -> None:
+    def channels() -> list[Any]:
+        events = [manager.pause_event, manager.stop_event]
+        return [*events, manager.metrics_queue, manager.command_queue]
+
+    before = channels()
+    started(manager, config)
+    assert all(a is b for a, b in zip(channels(), before, strict=True))
+    assert manager.stop_training()
+    # What an old process may still hold is not for the next one.
+    started(manager, config)
+    assert not any(a is b for a, b in zip(channels(), before, strict=True))
 
 
 HANGS = """

@@ -47,6 +47,8 @@ def toy_worker(
         send("status", state=state, reason=None, detail=None)
 
     fault = os.environ.get("TOY_FAULT", "")
+    if fault == "asleep":
+        time.sleep(1000)
     send_status("running")
     if fault == "exit":
         os._exit(0)

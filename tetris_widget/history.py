@@ -100,14 +100,9 @@ class Series:
         while self.stride * MAX_BUCKETS < n:
             self.stride *= 2
             self.epoch += 1
-        starts = np.arange(0, n, self.stride)
-        counts = np.diff(starts, append=n)
-        self.length = len(starts)
-        held = self._columns[:, : self.length]
-        held[0] = points[0, starts + counts - 1]
-        held[1] = np.minimum.reduceat(points[1], starts)
-        held[2] = np.maximum.reduceat(points[2], starts)
-        held[3] = np.add.reduceat(points[3], starts) / counts
+        merged, counts = merge(points, self.stride)
+        self.length = len(counts)
+        self._columns[:, : self.length] = merged
         self._counts[: self.length] = counts
         self._changed[: self.length] = change
         self.epoch_changed = change
@@ -154,6 +149,31 @@ class Series:
         self.stride *= 2
         self.epoch += 1
         self.epoch_changed = change
+
+
+def merge(
+    points: NDArray[np.float64], size: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Merge `size` consecutive points each: the last x, the extremes, the mean.
+
+    Args:
+        points: (4, n), of which there are some.
+        size: the last ones may be fewer.
+
+    Returns:
+        What they make, (4, m), and how many there were of each, (m,).
+    """
+    n = points.shape[1]
+    starts = np.arange(0, n, size)
+    counts = np.diff(starts, append=n)
+    x, lo, hi, mean = points
+    merged = (
+        x[starts + counts - 1],
+        np.minimum.reduceat(lo, starts),
+        np.maximum.reduceat(hi, starts),
+        np.add.reduceat(mean, starts) / counts,
+    )
+    return np.stack(merged), counts
 
 
 class MetricsHistory:
@@ -284,11 +304,20 @@ class MetricsHistory:
             self.seq += 1
             return self.seq
 
-    def series(self, name: str) -> NDArray[np.float64]:
-        """Return a series' (4, length) columns x, lo, hi, mean; empty if unknown."""
+    def series(self, name: str, at_most: int | None = None) -> NDArray[np.float64]:
+        """Return a series' (4, length) columns x, lo, hi, mean; empty if unknown.
+
+        Args:
+            name: of the series.
+            at_most: so many points; neighbours are merged.
+        """
         with self._lock:
             found = self._series.get(name)
-            return np.zeros((4, 0)) if found is None else found.columns.copy()
+            columns = np.zeros((4, 0)) if found is None else found.columns.copy()
+        n = columns.shape[1]
+        if at_most is None or n <= at_most:
+            return columns
+        return merge(columns, -(-n // at_most))[0]
 
     def names(self) -> list[str]:
         """Return the names of the series that have points."""

@@ -43,6 +43,7 @@ from tetris_widget.ipc import (
     start_resource_tracker,
 )
 from tetris_widget.run_directory import (
+    BEFORE_IT_BEGAN,
     TERMINAL,
     RunBusyError,
     RunDirectory,
@@ -157,7 +158,7 @@ class TrainingManager:
             if not self.is_running() and not (self._is_warm and self._is_alive()):
                 self._is_ready = False
                 try:
-                    self._new_channels()
+                    self._fresh_channels()
                     self._is_warm = True
                     self._spawn({"warm": (config or TrainingConfig()).to_dict()})
                 except OSError as error:
@@ -414,12 +415,17 @@ class TrainingManager:
 
     # Inside
 
+    def _fresh_channels(self) -> None:
+        """See that no old process has the Events and queues that a new one gets."""
+        if not self._are_unused:
+            self._new_channels()
+
     def _new_channels(self) -> None:
-        """Make fresh Events and queues: nothing of an old process can reach a new."""
         self.pause_event = SharedEvent(self._context, is_set=True)
         self.stop_event = SharedEvent(self._context)
         self.metrics_queue = BatchQueue(self._context)
         self.command_queue = BatchQueue(self._context, maxsize=0)
+        self._are_unused = True
         # A dead process must not keep the kernel from ending.
         self.command_queue.cancel_join_thread()
 
@@ -438,7 +444,7 @@ class TrainingManager:
             self._is_warm = False
             self._command({"command": "start", **job})
         else:
-            self._new_channels()
+            self._fresh_channels()
             self._is_warm = False
             self._spawn(job)
 
@@ -465,6 +471,7 @@ class TrainingManager:
             daemon=True,
         )
         self.metrics_queue.observer = self._observe
+        self._are_unused = False
         with sigint_blocked():
             self.process.start()
         if os.name != "nt":
@@ -692,6 +699,9 @@ class TrainingManager:
             state, reason = "stopped", f"by force: {_cause(process.exitcode)}"
             if self._rung == "SIGKILL":
                 reason = DID_NOT_ANSWER
+            # Known only where somebody listens; nothing was lost by that.
+            if self._on_message is not None and self._effective == "starting":
+                reason = BEFORE_IT_BEGAN
             rung = {"rung": self._rung}
         else:
             state, reason = "failed", _cause(process.exitcode)

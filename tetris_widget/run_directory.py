@@ -44,6 +44,8 @@ METRIC_COLUMNS = ("timesteps", "elapsed", "fps")
 # Greater ones are no counts: a float holds no whole numbers beyond.
 MAX_COUNT = 2**53
 TERMINAL = ("finished", "stopped", "failed")
+# Why a run was stopped that was still starting.
+BEFORE_IT_BEGAN = "before it had begun"
 BLOCK_BYTES = 65_536
 PACKAGES = (
     "tetris-widget",
@@ -304,7 +306,7 @@ class RunDirectory:
 
     @property
     def best_evaluated_model_file(self) -> Path:
-        """The model with the best evaluation so far; it need not exist yet."""
+        """The winner of the contest for the best model; it need not exist yet."""
         return self.path / "best_eval" / "model.zip"
 
     @property
@@ -368,7 +370,7 @@ class RunDirectory:
         return record if isinstance(record, dict) else None
 
     def config(self) -> TrainingConfig:
-        """Return the configuration that the run was started with.
+        """Return the configuration that the run was started, or last resumed, with.
 
         Raises:
             ConfigError: there is none, it cannot be read, or it is of a newer format;
@@ -508,7 +510,11 @@ class RunDirectory:
         return self._read_csv(self.progress_file, METRIC_COLUMNS, ["timesteps"], [])
 
     def evaluations(self) -> pd.DataFrame:
-        """Return the evaluations: timesteps, elapsed, mean_lines, lower, upper, …."""
+        """Return the evaluations: timesteps, elapsed, mean_lines, lower, upper, ….
+
+        Where no game ended by itself (`finished` is 0) only `lower` is known: the mean
+        is at least that. `mean_lines` and `upper` are then the lines of all games.
+        """
         import pandas as pd
 
         rows = [

@@ -224,6 +224,35 @@ def test_what_changes_the_learning_leaves_marks(panel: TrainingPanel) -> None:
     assert panel._status()["marks"] == []
 
 
+def test_a_pause_while_a_run_starts_is_shown_and_can_be_taken_back(
+    panel: TrainingPanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_FAULT", "asleep")
+    panel.start()
+    assert panel.status == "Starting"
+    panel.pause()
+    assert panel.status == "Pausing"
+    panel.resume()
+    assert panel.status == "Starting"
+    panel.stop()
+    panel.start()
+    assert notes(panel)[-1] == "still stopping"
+    panel._manager.process.kill()
+
+
+def test_boards_of_another_environment_are_not_shown(
+    sent: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    config = TrainingConfig(env_id="tetris_widget/Tetris-v0", run_dir=str(tmp_path))
+    panel = TrainingPanel(config)
+    for frame in ({"cells": bytes(48), "row": 3}, {"cells": bytes(200)}):
+        panel._on_message({"type": "board", "view": "watch", "frames": [frame]})
+    receive(panel, {"type": "sync", "since": 0})
+    wait_for(lambda: any(m["type"] == "update" for m in sent))
+    assert not any(m.get("frames") for m in sent)
+    panel.close()
+
+
 def test_nothing_is_sent_when_nothing_happens(
     panel: TrainingPanel, sent: list[dict[str, Any]]
 ) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from tetris_widget.config import PRESETS, TrainingConfig
 from tetris_widget.manager import TrainingManager
-from tetris_widget.run_directory import RunDirectory, read_metadata
+from tetris_widget.run_directory import BEFORE_IT_BEGAN, RunDirectory, read_metadata
 from tetris_widget.training import worker
 from tetris_widget.training.environments import build_env
 from tetris_widget.training.policies import load_model
@@ -162,6 +162,23 @@ def test_every_preset_trains_is_evaluated_and_leaves_its_best_model(
     env = build_env(config.replace(n_envs=2, n_steps=2, batch_size=2))
     actions, _ = model.predict(env.reset(), deterministic=True)  # type: ignore[arg-type]
     assert actions.shape == (2,)
+
+
+def test_a_run_that_is_stopped_while_it_loads_ends_in_good_order(
+    manager: TrainingManager, listener: Listener, config: TrainingConfig
+) -> None:
+    assert manager.start_training(config)
+    wait_for(lambda: listener.of_type("status"))
+    assert manager.stop_training(timeout=30)
+    assert manager.status == "stopped"
+    assert manager.get_status()["reason"] == BEFORE_IT_BEGAN
+    run = RunDirectory(manager.get_status()["run_dir"])
+    assert run.holder() is None
+    assert run.episodes().empty
+    assert run.state()["state"] == "stopped"
+    # Start works again.
+    start(manager, config)
+    assert manager.stop_training()
 
 
 def best_models(listener: Listener) -> list[dict[str, Any]]:

@@ -66,7 +66,7 @@ ENTRY_FIELDS = {
     "resume": ("timesteps", "elapsed", "checkpoint"),
     "status": ("state",),
 }
-# A training process whose kernel has ended leaves within five seconds.
+# A training process whose kernel has ended leaves within six seconds.
 LEAVE_SECONDS = 8.0
 
 
@@ -296,7 +296,9 @@ class TrainingPanel:
         with self._lock:
             self._check_open()
             if self._manager.is_running():
-                self._history.note("info", "training runs already", self._elapsed())
+                is_ending = self._state() == "stopping"
+                text = "still stopping" if is_ending else "training runs already"
+                self._history.note("info", text, self._elapsed())
                 return self._changed()
             # Not the more, or the model, that an earlier run went on with.
             asked = self._asked if self.config is self._had else self.config
@@ -547,6 +549,10 @@ class TrainingPanel:
         is loaded by SB3, which runs whatever its file holds; call this only for such a
         run if you trust its maker.
 
+        Its own environments are those of training, of `training_rows`: judge it in
+        others, as `TetrisVecEnv(100, rows=20, randomizer="uniform")`. For the model to
+        cite, see `ModelLibrary.save`.
+
         Raises:
             NoModelError: there is no run yet, or no game of it has cleared a line.
             ConfigError: the run's configuration cannot be read.
@@ -555,6 +561,11 @@ class TrainingPanel:
         run = self._need_run()
         path = run.best_model_file
         if not path.exists():
+            if run.config().env_id is not None:
+                raise NoModelError(
+                    f"{path}: no game that its environment gives lines for has ended; "
+                    f"how the run ended is in {run.last_model_file}"
+                )
             raise NoModelError(f"{path}: no game of this run has cleared a line yet")
         from tetris_widget.training.policies import load_model
 
@@ -617,7 +628,8 @@ class TrainingPanel:
         return run_id is None or (run is not None and run_id == run.run_id)
 
     def _add_frames(self, message: Message) -> None:
-        if message["view"] == self._view:
+        # Another environment's boards may be of any size, and drawn in any way.
+        if message["view"] == self._view and self._had.env_id is None:
             rows, columns = self._had.rows, self._had.columns
             frames = message["frames"]
             self._frames.extend(_on_the_floor(one, rows, columns) for one in frames)
@@ -806,7 +818,7 @@ class TrainingPanel:
         """Return the state that is shown: what is so, or what is on its way."""
         told = self._manager.get_status()
         asked, effective = told["status"], told["effective"]
-        if asked == "paused" and effective == "running":
+        if asked == "paused" and effective in ("starting", "running"):
             return "pausing"
         return "stopping" if asked == "stopping" else str(effective)
 
@@ -814,9 +826,7 @@ class TrainingPanel:
         """Keep in a trait what a saved notebook shows without a kernel."""
         series = {}
         for name in self._history.names():
-            columns = self._history.series(name)
-            thinned = columns[:, :: max(1, -(-columns.shape[1] // SNAPSHOT_POINTS))]
-            series[name] = thinned.tolist()
+            series[name] = self._history.series(name, SNAPSHOT_POINTS).tolist()
         _, _, notes = self._history.since(0)
         snapshot: Message = {
             "status": self._status(),
