@@ -77,6 +77,8 @@ def test_an_attribute_is_set_for_all_games_or_not_at_all() -> None:
     assert vec.get_attr("reward", indices=[1]) == [{"holes": -1.0}]
     vec.set_attr("reward", {"lines": 2})
     assert vec.get_attr("reward") == [{"lines": 2.0}] * 3
+    with pytest.raises(AttributeError, match="these envs have no 'gamma'"):
+        vec.set_attr("gamma", 0.5)
 
 
 @pytest.mark.parametrize("action", ACTIONS)

@@ -289,6 +289,18 @@ def test_a_game_goes_on_from_a_state() -> None:
     np.testing.assert_equal(other.get_state(), over)
 
 
+def test_no_episode_begins_where_another_was_cut() -> None:
+    env = TetrisEnv(action="keys", max_pieces=2)
+    env.reset(seed=0)
+    going_on = env.get_state()
+    while not env.step(np.int64(HARD))[3]:
+        pass
+    with pytest.raises(ValueError, match="has 2 pieces; allowed: fewer than max_piec"):
+        env.reset(options={"state": env.get_state()})
+    env.reset(options={"state": going_on})
+    assert not env.step(np.int64(HARD))[3]
+
+
 def test_a_vec_env_goes_on_from_a_state() -> None:
     vec = TetrisVecEnv(3, action="keys", rows=6, columns=5, seed=0)
     vec.reset()

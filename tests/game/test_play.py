@@ -142,6 +142,7 @@ def test_the_seven_bag_is_easier() -> None:
         ({"holes": -math.inf}, r"weights\['holes'\]: -inf; allowed"),
         ({"holes": "much"}, r"weights\['holes'\]: 'much'; allowed"),
         ({"holes": 10**400}, r"weights\['holes'\]: 10+; allowed"),
+        ({"holes": 1e301}, r"weights\['holes'\]: 1e\+301; allowed: .*1e\+300"),
         ({"holes": True}, r"weights\['holes'\]: True; allowed"),
         ([1, 2], r"weights: \[1, 2\]; allowed: a mapping of features to numbers"),
         (None, "weights: None; allowed: a mapping"),

@@ -22,6 +22,8 @@ from tetris_widget.game.render import (
 )
 from tetris_widget.game.state import State
 
+CELLS = Games(1, rows=12).get_state()["cells"]
+
 
 def cell(picture: np.ndarray, row: int, column: int) -> list[int]:
     """The colour in the middle of a cell."""
@@ -121,6 +123,9 @@ def sliced(state: State) -> State:
         (3, 0, "state: int; allowed: a mapping of arrays"),
         ({}, 0, "cells: is missing from the state"),
         ({"games": np.zeros(1)}, 0, "cells: is missing from the state"),
+        (Games(1).get_state() | {"cells": CELLS + 9}, 0, "cells: uint8 .*0 to 8"),
+        (Games(1).get_state() | {"cells": CELLS[0]}, 0, r"cells: uint8 \(10,\); allow"),
+        (Games(1).get_state() | {"cells": CELLS - 1.0}, 0, "cells: float64 .*; allow"),
         (Games(2).get_state(), 2, "game: 2; allowed: 0 to 1"),
         (GuidelineGames(2).get_state(), 2, "game: 2; allowed: 0 to 1"),
         (GuidelineGames(1).get_state() | {"games": np.zeros(1)}, 0, "none of guidel"),

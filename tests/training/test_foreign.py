@@ -213,6 +213,7 @@ def test_arguments_reach_the_environment(config: TrainingConfig) -> None:
     [
         ({"algorithm": "maskable_ppo"}, "does not suit CartPole-v1, which has no act"),
         ({"algorithm": "dqn", "env_id": "Pendulum-v1"}, "whose actions are Box"),
+        ({"env_id": "Blackjack-v1"}, "whose observations are Tuple.*; no algorithm"),
         ({"env_kwargs": {"gravity_of": 3}}, "env_kwargs: .* is refused by CartPole"),
     ],
 )

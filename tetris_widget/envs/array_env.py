@@ -40,7 +40,10 @@ class ArrayVecEnv(VecEnv):
 
         Raises:
             ValueError: `indices` leave some out; nothing is changed.
+            AttributeError: there is none of that name.
         """
+        if not hasattr(self, attr_name):
+            raise AttributeError(f"set_attr: these envs have no {attr_name!r}")
         chosen = self._chosen(indices)
         if set(chosen) != set(range(self.num_envs)):
             raise ValueError(

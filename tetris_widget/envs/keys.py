@@ -291,6 +291,12 @@ class Guideline:
         checked = self.games.check_state(state, 0)
         if checked["games"]["over"][0]:
             raise ValueError("state: its game is over; allowed: one that goes on")
+        placed, most = int(checked["games"]["pieces"][0]), self._max_pieces
+        if most is not None and placed >= most:
+            raise ValueError(
+                f"state: its game has {placed:,} pieces; allowed: fewer than "
+                f"max_pieces, {most:,}"
+            )
         return checked
 
     # Pictures

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +27,8 @@ from tetris_widget.game.games import (
 )
 
 MAX_GAMES = 10_000_000
+# So that no sum of features overflows: then all placements would be as good.
+MAX_WEIGHT = 1e300
 # What a thread fetches at once: games differ in length, so that few large shares would
 # leave threads idle at the end.
 SHARES_PER_THREAD = 16
@@ -79,7 +80,7 @@ def play(
 
     Raises:
         ValueError: `weights` is no mapping, an unknown feature, a weight that is not a
-            finite number, or an option out of its bounds.
+            finite number (up to MAX_WEIGHT), or an option out of its bounds.
     """
     rows = check_whole("rows", rows, MIN_SIZE, MAX_ROWS)
     cols = check_whole("cols", cols, MIN_SIZE, MAX_COLUMNS)
@@ -131,7 +132,10 @@ def _vector(weights: Mapping[str, float]) -> NDArray[np.float64]:
             raise ValueError(f"weights: {name!r} is not a feature; {hint}")
         is_number = isinstance(weight, (int, float, np.integer, np.floating))
         # NaN, infinities, and integers too large for a float fail the comparison.
-        is_finite = is_number and abs(weight) <= sys.float_info.max
-        if isinstance(weight, bool) or not is_finite:
-            raise ValueError(f"weights[{name!r}]: {weight!r}; allowed: a finite number")
+        is_allowed = is_number and abs(weight) <= MAX_WEIGHT
+        if isinstance(weight, bool) or not is_allowed:
+            raise ValueError(
+                f"weights[{name!r}]: {weight!r}; allowed: a finite number from "
+                f"{-MAX_WEIGHT:g} to {MAX_WEIGHT:g}"
+            )
     return np.array([weights.get(name, 0.0) for name in FEATURES], np.float64)

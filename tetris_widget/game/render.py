@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tetris_widget.game.boards import cells_of_columns
 from tetris_widget.game.games import check_whole
 from tetris_widget.game.guideline import View, view_of_state
+from tetris_widget.game.pieces import UNKNOWN
 from tetris_widget.game.pieces import cells as cells_of
 from tetris_widget.game.state import State, require
 
@@ -130,11 +131,16 @@ def _cells_in(state: State, game: int) -> NDArray[np.uint8]:
     require(state, ("cells", "after", "columns"))
     columns = state["columns"]
     game = check_whole("game", game, 0, len(columns) - 1)
-    if game:
-        return cells_of_columns(columns[game], len(state["cells"]))
     # An env's game that has ended shows its last board until it is begun anew.
-    has_ended = bool(state.get("has_ended", False))
-    return state["after" if has_ended else "cells"]
+    has_ended = bool(state.get("has_ended", False)) and not game
+    name = "after" if has_ended else "cells"
+    cells = state[name]
+    if cells.ndim != 2 or cells.dtype != np.uint8 or cells.max(initial=0) > UNKNOWN:
+        raise ValueError(
+            f"{name}: {cells.dtype} {cells.shape}; allowed: uint8 (rows, columns), "
+            f"0 to {UNKNOWN}"
+        )
+    return cells_of_columns(columns[game], len(cells)) if game else cells
 
 
 def _with_piece(view: View) -> NDArray[np.uint8]:

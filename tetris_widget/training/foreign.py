@@ -18,6 +18,8 @@ from tetris_widget.config import ConfigError, TrainingConfig
 from tetris_widget.env_ids import load_env_id
 from tetris_widget.training import opencv
 
+# What SB3's policies take.
+SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 # The least that SB3's convolutional network can take.
 MIN_IMAGE_SIDE = 36
 
@@ -59,6 +61,12 @@ def policy_for(space: spaces.Space[Any]) -> str:
 
 
 def _problem(config: TrainingConfig, env: VecEnv) -> str | None:
+    seen = env.observation_space
+    parts = list(seen.values()) if isinstance(seen, spaces.Dict) else [seen]
+    if not all(isinstance(part, SPACES) for part in parts):
+        return f"whose observations are {seen}; no algorithm takes such"
+    if not isinstance(env.action_space, SPACES):
+        return f"whose actions are {env.action_space}; no algorithm takes such"
     if config.algorithm == "dqn" and not isinstance(env.action_space, spaces.Discrete):
         return f"whose actions are {env.action_space}; allowed: ppo, a2c"
     if config.algorithm == "maskable_ppo" and not is_masking_supported(env):
