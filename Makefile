@@ -74,7 +74,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 # Others' environments, to compare with: what does not install is left out.
 $(VENV)/.bench: $(VENV)/.dev
-	-$(PIP) -e '.[bench]'
+	-for peer in peers jumanji rl-tetris; do $(PIP) -e ".[$$peer]"; done
 	touch $@
 
 $(VENV)/.chromium: $(VENV)/.dev

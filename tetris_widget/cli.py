@@ -32,7 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command == "lab":
             return _lab(options.directory)
-        changes = values(options.config, options.set)
+        # Nobody sees a game; a file, or --set, may still ask for one.
+        changes = {"view": "headless", **values(options.config, options.set)}
         if options.resume is None:
             if options.checkpoint is not None:
                 raise ConfigError("--checkpoint: needs --resume RUN, whose it is")
@@ -54,17 +55,24 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tetris-widget")
     commands = parser.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("train", help="train in the terminal")
+    train = commands.add_parser(
+        "train",
+        help="train in the terminal",
+        description="Train in the terminal. Ctrl-C stops, and saves what --resume "
+        "goes on from.",
+    )
     base = train.add_mutually_exclusive_group()
     base.add_argument("--config", metavar="FILE", help="a JSON file of fields")
-    base.add_argument("--preset", help=f"a kind of learner: {', '.join(PRESETS)}")
+    base.add_argument(
+        "--preset", metavar="NAME", help=f"a kind of learner: {', '.join(PRESETS)}"
+    )
     train.add_argument(
         "--set",
         metavar="KEY=VALUE",
         nargs="+",
         action="extend",
         default=[],
-        help="fields of TrainingConfig, for example n_envs=32",
+        help="fields of TrainingConfig, for example rows=10 seed=1",
     )
     train.add_argument(
         "--resume",
@@ -87,7 +95,8 @@ def values(path: str | None, settings: list[str]) -> dict[str, Any]:
     Raises:
         ConfigError: the file makes no configuration, or a text has another form.
     """
-    found = TrainingConfig.from_file(path).to_dict() if path else {}
+    file = TrainingConfig.from_file(path) if path else None
+    found = file.model_dump(mode="json", exclude_unset=True) if file else {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:

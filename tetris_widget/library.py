@@ -88,8 +88,9 @@ class ModelLibrary:
     def models(self) -> pd.DataFrame:
         """Return what is known of every model.
 
-        Columns: name; mean_lines, lower, upper (of its evaluation, 95 %); best_lines
-        (of one game); timesteps; algorithm; saved_at (a time); notes.
+        Columns: name; mean_lines, lower, upper (of its evaluation, 95 %; where
+        `mean_lines` is `upper` none of its games has ended, and only `lower` is known);
+        best_lines (of one game); timesteps; algorithm; saved_at (a time); notes.
         """
         import pandas as pd
 
@@ -128,9 +129,10 @@ class ModelLibrary:
         Args:
             name: of the model.
             run: where it was trained.
-            which: `best_eval` (the best evaluation), `best` (the best game), `latest`
-                (the newest checkpoint), `last` (when the run ended), `current` (when
-                it was last asked for, see `TrainingManager.save_model`).
+            which: `best_eval` (the contest's winner, confirmed in fresh games), `best`
+                (the best game), `latest` (the newest checkpoint), `last` (when the run
+                ended), `current` (when it was last asked for, see
+                `TrainingManager.save_model`).
             notes: whatever helps to remember.
 
         Raises:

@@ -8,6 +8,7 @@ import time
 import pytest
 from playwright.sync_api import Locator, expect
 
+from benchmarks.browser import FIRST_EVALUATION
 from tests.e2e.lab import Notebook
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -48,6 +49,8 @@ def test_start_watch_pause_steer_resume_stop_and_start_again(
     notebook.wait_for(lambda: float(notebook.execute(lines)) > 100, 60)
     notebook.wait_for(lambda: "0 lines" not in notebook.board)
     notebook.screenshot("training-light")
+    # What `benchmarks.browser` waits for.
+    assert re.search(FIRST_EVALUATION, panel.text_content() or "")
 
     # Everything stands still.
     notebook.button("Pause").click()

@@ -180,6 +180,42 @@ def test_any_algorithm_on_cartpole(
     assert callback.episode_lines == []
 
 
+@pytest.mark.parametrize("visual", [False, True])
+def test_steps_are_slowed_in_the_step_view_only(
+    visual: bool, callback: WebMetricsCallback
+) -> None:
+    callback.visual_mode, callback.step_delay = visual, 0.05
+    callback.board_update_freq = 1  # each board, and then the delay
+    before = time.perf_counter()
+    make_model(make_venv(1)).learn(64, callback=callback)
+    # Without it they take some tenths of a second.
+    assert (time.perf_counter() - before >= 64 * 0.05) is visual
+
+
+class OddEnv(CountingEnv):
+    """Says of lines and frames what nobody understands."""
+
+    def step(self, action: Any) -> Any:
+        observation, reward, over, cut, _ = super().step(action)
+        odd = [float("nan"), [1], "many", None][len(self.finished) % 4]
+        info = {"lines": odd, "frame": odd}
+        return observation, reward, over, cut, info
+
+
+def test_infos_that_nobody_understands_do_not_end_the_training(
+    callback: WebMetricsCallback, channels: dict[str, Any]
+) -> None:
+    callback.visual_mode = True
+    env = DummyVecEnv([OddEnv, OddEnv])
+    make_model(env).learn(16 * 2 * 10, callback=callback)
+    truth = [item for one in env.envs for item in one.finished]
+    episodes = drain(channels["metrics_queue"], "episode")
+    assert len(episodes) == len(truth) >= 8
+    assert all(one["lines"] is None for one in episodes)
+    told = sorted(one["reward"] for one in episodes)
+    assert told == sorted(reward for reward, _ in truth)
+
+
 def test_messages_hold_plain_python_values(
     callback: WebMetricsCallback, channels: dict[str, Any]
 ) -> None:

@@ -23,7 +23,7 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
-from tetris_widget.config import check_speed, step_delay
+from tetris_widget.config import check_speed, is_number, step_delay
 from tetris_widget.ipc import Pulse
 from tetris_widget.run_directory import (
     RECORD_NAME,
@@ -414,12 +414,9 @@ class WebMetricsCallback(BaseCallback):
             self.recorder.end(ended)
         for env in ended.tolist():
             info = self.locals["infos"][env]
-            monitored = info.get("episode")
-            reward = float(monitored["r"] if monitored else self._returns[env])
-            lines = info.get("lines")
             self._on_episode_end(
-                reward,
-                None if lines is None else int(lines),
+                self._reward_of(info, env),
+                _lines_in(info),
                 length=self._steps - int(self._begun[env]),
                 env=env,
             )
@@ -427,6 +424,12 @@ class WebMetricsCallback(BaseCallback):
             self._begun[env] = self._steps
         for work in self.on_episodes:
             work()
+
+    def _reward_of(self, info: Mapping[str, Any], env: int) -> float:
+        """Return an episode's reward: what a Monitor says, or else what was seen."""
+        monitored = info.get("episode")
+        told: Any = monitored.get("r") if isinstance(monitored, Mapping) else None
+        return float(told if is_number(told) else self._returns[env])
 
     def _on_episode_end(
         self, reward: float, lines: int | None, *, length: int = 0, env: int = 0
@@ -554,7 +557,8 @@ class WebMetricsCallback(BaseCallback):
 
     def _send_board(self) -> None:
         frame = self.locals["infos"][0].get("frame")
-        if frame is not None:
+        # Another environment's may be anything.
+        if isinstance(frame, Mapping) and "cells" in frame:
             over = bool(self.locals["dones"][0])
             self.send_frame({**frame, "over": over}, view="step")
 
@@ -639,6 +643,12 @@ def _optimizers(policy: Any) -> list[torch.optim.Optimizer]:
 
 def _at_once(job: Callable[[], None]) -> None:
     job()
+
+
+def _lines_in(info: Mapping[str, Any]) -> int | None:
+    """Return the lines of an episode; None where no number of them is said."""
+    lines: Any = info.get("lines")
+    return int(lines) if is_number(lines) and math.isfinite(lines) else None
 
 
 def _append_bounded(values: list[Any], value: Any) -> None:

@@ -53,10 +53,12 @@ class Evaluation:
     Attributes:
         mean_lines: lines of all games per game that ended by itself. When none was cut
             that is the plain mean; otherwise the maximum-likelihood mean of the about
-            exponential game lengths (Thiery & Scherrer 2009). When none ended it is a
-            lower bound, and `capped` is True.
-        lower: of the 95 % interval, from the chi-square distribution.
-        upper: of the same.
+            exponential game lengths (Thiery & Scherrer 2009). When none ended there is
+            no such mean, `capped` is True, and this is the lines of all games, as if
+            one had ended: the mean is higher with 63 % confidence (1 - 1/e).
+        lower: of the 95 % interval, from the chi-square distribution; when none ended
+            all that may be cited, as "at least".
+        upper: of the same; when none ended not known, and `mean_lines`.
         games: how many were played.
         finished: how many ended by themselves; the others were cut.
         max_lines: of a single game.

@@ -78,6 +78,8 @@ BEST_SHARE = 0.01
 WATCH_COST_WINDOW_SECONDS = 3.0
 # The watched game may take this share of the training's time.
 WATCH_BUDGET = 0.03
+# From so many lines per game on, tenths of one are noise.
+MANY_LINES = 100
 
 
 class TrainingSession:
@@ -679,12 +681,12 @@ def _standing(saved: Mapping[str, Any]) -> Standing | None:
 
 
 def _tell(result: Evaluation) -> str:
+    digits = ",.0f" if result.lower >= MANY_LINES else ",.1f"
+    lower = format(result.lower, digits)
     if result.capped:
         return (
-            f"at least {result.lower:,.1f} lines per game, for none of "
+            f"at least {lower} lines per game, for none of "
             f"{result.games:,} fresh games has ended"
         )
-    return (
-        f"{result.mean_lines:,.1f} lines per game ({result.lower:,.1f} to "
-        f"{result.upper:,.1f}) in {result.games:,} fresh games"
-    )
+    mean, upper = format(result.mean_lines, digits), format(result.upper, digits)
+    return f"{mean} lines per game ({lower} to {upper}) in {result.games:,} fresh games"
