@@ -1,8 +1,8 @@
 # make lab    set up, and open the quickstart in JupyterLab
 # make test   set up, and run the checks and tests; make test-slow: those that take long
-# make bench  measure all that the README's tables say: seven hours; in parts:
+# make bench  measure what the README's tables say: five hours; in parts:
 # make bench-game, bench-panel  the game's (five minutes), the panel's (an hour)
-# make bench-learner  how good each preset gets, and how soon (six hours); stopped, it
+# make bench-learner  how good each preset gets, and how soon (four hours); stopped, it
 #             goes on by: .venv/bin/python -m benchmarks.learner --resume
 # make bench-soak  whether an hour's streaming leaves memory as it was (an hour)
 # make faults break a run in every way we know, and print what held (half an hour)

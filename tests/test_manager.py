@@ -28,7 +28,7 @@ from tetris_widget.manager import (
     KILL_SECONDS,
     _Heard,
 )
-from tetris_widget.run_directory import BEFORE_IT_BEGAN, RunDirectory
+from tetris_widget.run_directory import WHILE_STARTING, RunDirectory
 from tetris_widget.training import worker
 from tetris_widget.training.journal import Journal
 
@@ -371,7 +371,7 @@ def test_a_process_that_hangs_is_killed(
     assert manager.get_status()["reason"] == DID_NOT_ANSWER
 
 
-def test_a_run_that_is_stopped_while_it_starts_has_not_begun(
+def test_a_run_that_is_stopped_while_it_starts_says_so(
     manager: ToyManager,
     config: TrainingConfig,
     monkeypatch: pytest.MonkeyPatch,
@@ -380,9 +380,9 @@ def test_a_run_that_is_stopped_while_it_starts_has_not_begun(
     assert manager.start_training(config)
     assert manager.stop_training(timeout=30)
     assert manager.status == "stopped"
-    assert manager.get_status()["reason"] == BEFORE_IT_BEGAN
+    assert manager.get_status()["reason"] == WHILE_STARTING
     run = RunDirectory(manager.get_status()["run_dir"])
-    wait_for(lambda: run.state().get("reason") == BEFORE_IT_BEGAN)
+    wait_for(lambda: run.state().get("reason") == WHILE_STARTING)
 
 
 def test_the_first_run_has_the_queues_and_events_that_were_there(
@@ -393,7 +393,11 @@ def test_the_first_run_has_the_queues_and_events_that_were_there(
         return [*events, manager.metrics_queue, manager.command_queue]
 
     before = channels()
-    started(manager, config)
+    # However long they were there, that is no silence of a process.
+    manager.metrics_queue.pulse._time.value -= 1_000
+    assert manager.start_training(config)
+    assert manager.get_status()["not_responding"] is None
+    wait_for(is_effectively(manager, "running"))
     assert all(a is b for a, b in zip(channels(), before, strict=True))
     assert manager.stop_training()
     # What an old process may still hold is not for the next one.

@@ -97,6 +97,8 @@ class ConfigError(ValueError):
 class TrainingConfig(BaseModel):
     """A training run, validated when it is made and never changed afterwards.
 
+    `TrainingConfig.model_fields` has every field with its default, title and meaning.
+
     Raises:
         ConfigError: an unknown field (the nearest right name is offered), a value out
             of its bounds, or fields that do not fit each other.

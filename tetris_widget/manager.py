@@ -43,8 +43,8 @@ from tetris_widget.ipc import (
     start_resource_tracker,
 )
 from tetris_widget.run_directory import (
-    BEFORE_IT_BEGAN,
     TERMINAL,
+    WHILE_STARTING,
     RunBusyError,
     RunDirectory,
     check_name,
@@ -90,6 +90,14 @@ class _Heard:
 
 class TrainingManager:
     """Runs one training at a time, in a process of its own.
+
+    In a script, under a guard, because the process imports it:
+
+        if __name__ == "__main__":
+            manager = TrainingManager(print)
+            manager.start_training(TrainingConfig(total_timesteps=100_000))
+            manager.wait()
+            manager.close()
 
     Args:
         on_message: called with every message of the process, on a thread of the
@@ -472,6 +480,8 @@ class TrainingManager:
         )
         self.metrics_queue.observer = self._observe
         self._are_unused = False
+        # They may have waited for long; the process is only silent from now on.
+        self.metrics_queue.pulse.beat("starting")
         with sigint_blocked():
             self.process.start()
         if os.name != "nt":
@@ -701,7 +711,7 @@ class TrainingManager:
                 reason = DID_NOT_ANSWER
             # Known only where somebody listens; nothing was lost by that.
             if self._on_message is not None and self._effective == "starting":
-                reason = BEFORE_IT_BEGAN
+                reason = WHILE_STARTING
             rung = {"rung": self._rung}
         else:
             state, reason = "failed", _cause(process.exitcode)

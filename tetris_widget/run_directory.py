@@ -44,8 +44,8 @@ METRIC_COLUMNS = ("timesteps", "elapsed", "fps")
 # Greater ones are no counts: a float holds no whole numbers beyond.
 MAX_COUNT = 2**53
 TERMINAL = ("finished", "stopped", "failed")
-# Why a run was stopped that was still starting.
-BEFORE_IT_BEGAN = "before it had begun"
+# What is told of the end of a run, or of going on with one, that was stopped too soon.
+WHILE_STARTING = "while it was starting"
 BLOCK_BYTES = 65_536
 PACKAGES = (
     "tetris-widget",

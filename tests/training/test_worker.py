@@ -17,7 +17,7 @@ import pytest
 
 from tetris_widget.config import PRESETS, TrainingConfig
 from tetris_widget.manager import TrainingManager
-from tetris_widget.run_directory import BEFORE_IT_BEGAN, RunDirectory, read_metadata
+from tetris_widget.run_directory import WHILE_STARTING, RunDirectory, read_metadata
 from tetris_widget.training import worker
 from tetris_widget.training.environments import build_env
 from tetris_widget.training.policies import load_model
@@ -171,7 +171,7 @@ def test_a_run_that_is_stopped_while_it_loads_ends_in_good_order(
     wait_for(lambda: listener.of_type("status"))
     assert manager.stop_training(timeout=30)
     assert manager.status == "stopped"
-    assert manager.get_status()["reason"] == BEFORE_IT_BEGAN
+    assert manager.get_status()["reason"] == WHILE_STARTING
     run = RunDirectory(manager.get_status()["run_dir"])
     assert run.holder() is None
     assert run.episodes().empty

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from tetris_widget.config import TrainingConfig
 from tetris_widget.ipc import BatchQueue, SharedEvent, leave_session
-from tetris_widget.run_directory import BEFORE_IT_BEGAN, RunBusyError, RunDirectory
+from tetris_widget.run_directory import WHILE_STARTING, RunBusyError, RunDirectory
 from tetris_widget.training import opencv
 from tetris_widget.training.journal import Journal
 from tetris_widget.training.outbox import Outbox
@@ -198,7 +198,7 @@ class Worker:
         try:
             self._load("starting")
             if self._stop_event.is_set():
-                self._end(run, "stopped", BEFORE_IT_BEGAN)
+                self._end(run, "stopped", WHILE_STARTING)
                 return 0
             self._report("starting", detail="building the environments and the model")
             from tetris_widget.training.session import TrainingSession
