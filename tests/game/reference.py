@@ -1,22 +1,37 @@
 """Tetris by the rules alone, in plain Python on lists of rows: an oracle for kernels.
 
-Nothing here is shared with the package but the shapes of the pieces.
+Nothing here is shared with the package.
 """
 
 from __future__ import annotations
 
-from tetris_widget.game.pieces import SHAPES
+from functools import cache
 
+# The pieces as they appear, top row first.
+PIECES = {
+    "I": ["####"],
+    "O": ["##", "##"],
+    "T": [".#.", "###"],
+    "S": [".##", "##."],
+    "Z": ["##.", ".##"],
+    "J": ["#..", "###"],
+    "L": ["..#", "###"],
+}
 Board = list[list[int]]  # top row first, 1 is full
 # The board, lines, eroded cells and landing height.
 Placed = tuple[Board, int, int, float]
 
 
+@cache
 def orientations(name: str) -> list[list[list[int]]]:
-    return [
-        [[int(char == "#") for char in row] for row in picture]
-        for picture in SHAPES[name]
-    ]
+    """Return a piece turned clockwise once more each; what looks alike only once."""
+    found: list[list[list[int]]] = []
+    shape = [[int(char == "#") for char in row] for row in PIECES[name]]
+    for _ in range(4):
+        if shape not in found:
+            found.append(shape)
+        shape = [list(column) for column in zip(*shape[::-1], strict=True)]
+    return found
 
 
 def place(board: Board, name: str, rotation: int, column: int) -> Placed | None:
