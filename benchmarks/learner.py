@@ -12,8 +12,8 @@ parts; the table and the plot are made from the file.
     python -m benchmarks.learner --table --plot docs/learning.png    # measures nothing
     python -m benchmarks.learner --preset instant --set rows=10 --at 2 5   # another one
 
-About four hours on two quiet cores: two and three quarters of learning, and the games
-of the judges, most of them of those that have a million lines in sight or a network.
+About four hours on two quiet cores: two and a quarter of learning, and the games of
+the judges, most of them of those that have a million lines in sight or a network.
 """
 
 from __future__ import annotations

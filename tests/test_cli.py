@@ -36,6 +36,10 @@ def test_it_trains_to_the_end(tmp_path: Path) -> None:
     run_directory = RunDirectory(path)
     assert run_directory.state()["state"] == "finished"
     assert run_directory.config().rows == 8
+    # Nobody sees a game here; who goes on with the run in a notebook does.
+    assert run_directory.config().view == "watch"
+    commands = [one for one in run_directory.journal() if one["type"] == "command"]
+    assert [one["values"] for one in commands] == [{"view": "headless"}]
 
 
 def test_it_trains_what_a_preset_describes(tmp_path: Path) -> None:

@@ -393,8 +393,11 @@ def test_the_first_run_has_the_queues_and_events_that_were_there(
         return [*events, manager.metrics_queue, manager.command_queue]
 
     before = channels()
-    # However long they were there, that is no silence of a process.
+    # However long they were there, that is no silence of a process; and a run begins
+    # as it should, whatever was done with them.
     manager.metrics_queue.pulse._time.value -= 1_000
+    manager.pause_event.clear()
+    manager.stop_event.set()
     assert manager.start_training(config)
     assert manager.get_status()["not_responding"] is None
     wait_for(is_effectively(manager, "running"))

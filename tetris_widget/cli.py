@@ -7,6 +7,7 @@ how training is done: it is one more user of `TrainingManager`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -32,8 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command == "lab":
             return _lab(options.directory)
-        # Nobody sees a game; a file, or --set, may still ask for one.
-        changes = {"view": "headless", **values(options.config, options.set)}
+        changes = values(options.config, options.set)
         if options.resume is None:
             if options.checkpoint is not None:
                 raise ConfigError("--checkpoint: needs --resume RUN, whose it is")
@@ -95,8 +95,7 @@ def values(path: str | None, settings: list[str]) -> dict[str, Any]:
     Raises:
         ConfigError: the file makes no configuration, or a text has another form.
     """
-    file = TrainingConfig.from_file(path) if path else None
-    found = file.model_dump(mode="json", exclude_unset=True) if file else {}
+    found = TrainingConfig.from_file(path).to_dict() if path else {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
@@ -123,11 +122,14 @@ def _train(
     with progress:
         try:
             manager.start_training(config, resume, checkpoint)
+            manager.set_view("headless")  # nobody sees a game; the run keeps its own
             manager.wait()
             interrupted = False
         except KeyboardInterrupt:
-            manager.stop_training(STOP_SECONDS)
             interrupted = True
+            # Once more, and `close` below does not wait for it to end by itself.
+            with contextlib.suppress(KeyboardInterrupt):
+                manager.stop_training(STOP_SECONDS)
     status = manager.get_status()
     manager.close()
     reason = f" ({status['reason']})" if status["reason"] else ""

@@ -166,7 +166,8 @@ class TrainingManager:
             if not self.is_running() and not (self._is_warm and self._is_alive()):
                 self._is_ready = False
                 try:
-                    self._fresh_channels()
+                    if not self._are_unused:
+                        self._new_channels()
                     self._is_warm = True
                     self._spawn({"warm": (config or TrainingConfig()).to_dict()})
                 except OSError as error:
@@ -423,12 +424,8 @@ class TrainingManager:
 
     # Inside
 
-    def _fresh_channels(self) -> None:
-        """See that no old process has the Events and queues that a new one gets."""
-        if not self._are_unused:
-            self._new_channels()
-
     def _new_channels(self) -> None:
+        """Make fresh Events and queues: nothing of an old process can reach a new."""
         self.pause_event = SharedEvent(self._context, is_set=True)
         self.stop_event = SharedEvent(self._context)
         self.metrics_queue = BatchQueue(self._context)
@@ -448,12 +445,15 @@ class TrainingManager:
         self._silence_told = 0
         self.status = "running"
         self._effective = "starting"
-        if self._is_warm and self._is_alive():
-            self._is_warm = False
+        is_warm = self._is_warm and self._is_alive()
+        self._is_warm = False
+        if not is_warm and not self._are_unused:
+            self._new_channels()
+        self.pause_event.set()
+        self.stop_event.clear()
+        if is_warm:
             self._command({"command": "start", **job})
         else:
-            self._fresh_channels()
-            self._is_warm = False
             self._spawn(job)
 
     def _fail_to_begin(self, error: OSError) -> None:
@@ -711,7 +711,8 @@ class TrainingManager:
                 reason = DID_NOT_ANSWER
             # Known only where somebody listens; nothing was lost by that.
             if self._on_message is not None and self._effective == "starting":
-                reason = WHILE_STARTING
+                was_asked = process.exitcode == -signal.SIGTERM
+                reason = WHILE_STARTING if was_asked else f"{WHILE_STARTING}, {reason}"
             rung = {"rung": self._rung}
         else:
             state, reason = "failed", _cause(process.exitcode)

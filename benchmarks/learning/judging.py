@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.learning.curves import THREADS
 from tetris_widget.config import TrainingConfig
 from tetris_widget.training.evaluation import Player, Table, exponential_interval
 from tetris_widget.training.policies import load_model
 
 # No seed of a run's: training, evaluation, display and contest count from 0, 1 to 3e9.
 SEED = 9_000_000_000
-THREADS = 2
 # Between two looks at what has been played: some tenths of a second.
 MOVES_AT_ONCE = 100_000
 

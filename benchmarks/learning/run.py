@@ -142,7 +142,7 @@ class Run:
             self._state = message["state"]
             if self._state == "ready":
                 self._ready.set()
-            elif self._state not in ("idle", "starting"):
+            elif self._state not in ("idle", "warming", "starting"):
                 self._running.set()
 
 

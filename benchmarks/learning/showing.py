@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from benchmarks.figures import spread
-from benchmarks.learning.curves import TIMES, Curve, Found, Point, of_curve
+from benchmarks.learning.curves import Curve, Found, Point, of_curve
 from tetris_widget.config import PRESETS
 
 # A preset that is to be better in the end than another one.
@@ -46,12 +47,13 @@ LITERATURE = {
     ),
 }
 CAPTION = (
-    "Median and range of the seeds. Dashed: Buffer PPO and Trajectory PPO (Chen et al. "
-    "2026, arXiv 2603.26765); CBMPI and its\ncontrollers DT-10, measured with the "
-    "authors' code, and DT-20 (Gabillon et al. 2013, Scherrer et al. 2015); BCTS "
-    "(Thiery &\nScherrer 2009); cross-entropy, the best controller known that looks at "
-    "one piece (2026)."
+    "Median and range of the seeds; two cores, uniform pieces. Dashed: Buffer PPO and "
+    "Trajectory PPO (Chen et al. 2026, arXiv 2603.26765); CBMPI and its controllers "
+    "DT-10, measured with the authors' code, and DT-20 (Gabillon et al. 2013, Scherrer "
+    "et al. 2015); BCTS (Thiery & Scherrer 2009); cross-entropy, the best controller "
+    "known that looks at one piece (2026)."
 )
+CAPTION_CHARACTERS = 122
 IN_TURN = ("#1f6fb4", "#d1610c", "#2a8a4a", "#8c4fa8", "#a8323e", "#6b5b3e")
 COLOURS = dict(zip(PRESETS, itertools.cycle(IN_TURN), strict=False))
 GREY = "0.35"
@@ -128,7 +130,8 @@ def plot(
     every = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
     for axes, size in zip(every, sorted(panels), strict=True):
         _draw_panel(axes, size, panels[size])
-    figure.text(0.01, 0.012, CAPTION, fontsize=7.5, color=GREY, va="bottom")
+    caption_text = textwrap.fill(CAPTION, CAPTION_CHARACTERS)
+    figure.text(0.01, 0.012, caption_text, fontsize=7.5, color=GREY, va="bottom")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, facecolor="white")
 
@@ -221,7 +224,7 @@ def _draw_panel(
     axes.set_title(f"{columns} wide, {rows} high", loc="left", fontsize=10.5)
     axes.set_ylabel("lines per game", fontsize=9.5)
     axes.set_xlabel("seconds of training", fontsize=9.5)
-    ticks = [at for at in TIMES if at <= longest]
+    ticks = sorted({at for _, found in panel for at in found})
     axes.set_xticks(ticks, [f"{at:g}" for at in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if is_narrow else (1,)))

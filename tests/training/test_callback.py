@@ -182,14 +182,21 @@ def test_any_algorithm_on_cartpole(
 
 @pytest.mark.parametrize("visual", [False, True])
 def test_steps_are_slowed_in_the_step_view_only(
-    visual: bool, callback: WebMetricsCallback
+    visual: bool, callback: WebMetricsCallback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     callback.visual_mode, callback.step_delay = visual, 0.05
     callback.board_update_freq = 1  # each board, and then the delay
-    before = time.perf_counter()
+    sleep, slept = callback._sleep, []
+
+    def count(seconds: float) -> None:
+        before = time.perf_counter()
+        sleep(seconds)
+        slept.append(time.perf_counter() - before)
+
+    monkeypatch.setattr(callback, "_sleep", count)
     make_model(make_venv(1)).learn(64, callback=callback)
-    # Without it they take some tenths of a second.
-    assert (time.perf_counter() - before >= 64 * 0.05) is visual
+    assert len(slept) == (64 if visual else 0)
+    assert all(seconds >= 0.05 for seconds in slept)
 
 
 class OddEnv(CountingEnv):
@@ -197,8 +204,9 @@ class OddEnv(CountingEnv):
 
     def step(self, action: Any) -> Any:
         observation, reward, over, cut, _ = super().step(action)
-        odd = [float("nan"), [1], "many", None][len(self.finished) % 4]
-        info = {"lines": odd, "frame": odd}
+        odd = [float("nan"), [1], "many", None, {}][len(self.finished) % 5]
+        frame = {"cells": odd} if self.steps % 2 else odd
+        info = {"lines": odd, "frame": frame}
         return observation, reward, over, cut, info
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Dict
+from gymnasium.spaces import Box, Dict, Discrete, Space, Text, Tuple
 from stable_baselines3 import PPO
 
 from tests.training.runs import Run
@@ -31,6 +31,23 @@ SMALL: dict[str, Any] = {
     "update_freq": 200,
     "view": "watch",
 }
+
+
+class OddEnv(gymnasium.Env[Any, Any]):
+    """Shows and does what it is told; nobody gets so far as to reset it."""
+
+    def __init__(self, seen: Space[Any], acts: Space[Any]) -> None:
+        self.observation_space, self.action_space = seen, acts
+
+
+TWO = Discrete(2)
+ODD = {
+    "Saying-v0": (Text(9), TWO),
+    "Nested-v0": (Dict(a=Dict(b=TWO)), TWO),
+    "Doing-v0": (TWO, Tuple((TWO, TWO))),
+}
+for odd_id, (seen, acts) in ODD.items():
+    gymnasium.register(odd_id, OddEnv, kwargs={"seen": seen, "acts": acts})
 
 
 @pytest.fixture
@@ -213,7 +230,10 @@ def test_arguments_reach_the_environment(config: TrainingConfig) -> None:
     [
         ({"algorithm": "maskable_ppo"}, "does not suit CartPole-v1, which has no act"),
         ({"algorithm": "dqn", "env_id": "Pendulum-v1"}, "whose actions are Box"),
-        ({"env_id": "Blackjack-v1"}, "whose observations are Tuple.*; no algorithm"),
+        ({"env_id": "Blackjack-v1"}, "observations that no algorithm takes, Tuple.*"),
+        ({"env_id": "Saying-v0"}, "takes, Text.*; allowed: Box, Discrete"),
+        ({"env_id": "Nested-v0"}, "observations that no .* takes, Dict"),
+        ({"env_id": "Doing-v0"}, "actions that no algorithm takes, Tuple"),
         ({"env_kwargs": {"gravity_of": 3}}, "env_kwargs: .* is refused by CartPole"),
     ],
 )

@@ -169,8 +169,6 @@ class Placements:
         self._previews = previews
         # Made first, for it checks the sizes.
         self.games = games = Games(n, rows, columns, randomizer, seed, max_pieces)
-        # Whoever watches sees what is played by.
-        games.has_previews |= previews > 0
         self.observation_space: Space[Any] = observation_space(
             observation, games.rows, games.n_columns, previews
         )

@@ -550,8 +550,9 @@ class TrainingPanel:
         run if you trust its maker.
 
         Its own environments are those of training, of `training_rows`: judge it in
-        others, as `TetrisVecEnv(100, rows=20, randomizer="uniform")`. For the model to
-        cite, see `ModelLibrary.save`.
+        others with the run's `observation` and `action`, by default
+        `TetrisVecEnv(100, randomizer="uniform", seed=1)`. For the model to cite, see
+        `ModelLibrary.save`.
 
         Raises:
             NoModelError: there is no run yet, or no game of it has cleared a line.

@@ -557,9 +557,11 @@ class WebMetricsCallback(BaseCallback):
 
     def _send_board(self) -> None:
         frame = self.locals["infos"][0].get("frame")
+        if not isinstance(frame, Mapping) or "cells" not in frame:
+            return
+        over = bool(self.locals["dones"][0])
         # Another environment's may be anything.
-        if isinstance(frame, Mapping) and "cells" in frame:
-            over = bool(self.locals["dones"][0])
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
             self.send_frame({**frame, "over": over}, view="step")
 
     def send_frame(self, frame: Mapping[str, Any], view: str) -> None:
@@ -647,8 +649,10 @@ def _at_once(job: Callable[[], None]) -> None:
 
 def _lines_in(info: Mapping[str, Any]) -> int | None:
     """Return the lines of an episode; None where no number of them is said."""
-    lines: Any = info.get("lines")
-    return int(lines) if is_number(lines) and math.isfinite(lines) else None
+    try:
+        return int(info["lines"])
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError):
+        return None  # another environment's may be anything
 
 
 def _append_bounded(values: list[Any], value: Any) -> None:

@@ -6,8 +6,10 @@ doesn't know Tetris.
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
+import gymnasium
 from gymnasium import spaces
 from sb3_contrib.common.maskable.utils import is_masking_supported
 from stable_baselines3.common.env_util import make_vec_env
@@ -28,16 +30,21 @@ def make_env(config: TrainingConfig) -> VecEnv:
     """Return `n_envs` of the environments that `env_id` names, each with a Monitor.
 
     Raises:
-        ConfigError: there is none of that id, it refuses `env_kwargs`, or the algorithm
-            doesn't suit it.
+        ConfigError: there is none of that id, it refuses `env_kwargs`, no algorithm
+            takes what it shows or does, or this one doesn't.
     """
     assert config.env_id is not None
     opencv.bring_back()
     load_env_id(config.env_id)
     try:
+        # One alone first: SB3 does not say well what it cannot take.
+        with closing(gymnasium.make(config.env_id, **config.env_kwargs)) as one:
+            _check_spaces(config.env_id, one)
         env = make_vec_env(
             config.env_id, config.n_envs, config.seed, env_kwargs=config.env_kwargs
         )
+    except ConfigError:
+        raise
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"env_kwargs: {config.env_kwargs} is refused by {config.env_id}: {error}"
@@ -60,13 +67,20 @@ def policy_for(space: spaces.Space[Any]) -> str:
     return "MlpPolicy"
 
 
-def _problem(config: TrainingConfig, env: VecEnv) -> str | None:
-    seen = env.observation_space
+def _check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
+    """Raise ConfigError unless SB3's policies take what it shows and does."""
+    seen, acts = env.observation_space, env.action_space
     parts = list(seen.values()) if isinstance(seen, spaces.Dict) else [seen]
-    if not all(isinstance(part, SPACES) for part in parts):
-        return f"whose observations are {seen}; no algorithm takes such"
-    if not isinstance(env.action_space, SPACES):
-        return f"whose actions are {env.action_space}; no algorithm takes such"
+    for name, space in (*(("observations", part) for part in parts), ("actions", acts)):
+        if not isinstance(space, SPACES):
+            kinds = ", ".join(kind.__name__ for kind in SPACES)
+            raise ConfigError(
+                f"env_id: {env_id!r} has {name} that no algorithm takes, "
+                f"{space!s:.100}; allowed: {kinds}"
+            )
+
+
+def _problem(config: TrainingConfig, env: VecEnv) -> str | None:
     if config.algorithm == "dqn" and not isinstance(env.action_space, spaces.Discrete):
         return f"whose actions are {env.action_space}; allowed: ppo, a2c"
     if config.algorithm == "maskable_ppo" and not is_masking_supported(env):

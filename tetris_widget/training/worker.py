@@ -198,8 +198,7 @@ class Worker:
         try:
             self._load("starting")
             if self._stop_event.is_set():
-                self._end(run, "stopped", WHILE_STARTING)
-                return 0
+                return self._end_early(run)
             self._report("starting", detail="building the environments and the model")
             from tetris_widget.training.session import TrainingSession
 
@@ -213,6 +212,8 @@ class Worker:
                 job.get("resume"),
                 self._metrics_queue.pulse,
             )
+            if self._stop_event.is_set():
+                return self._end_early(run)
             self._has_begun.set()
             outcome = self._session.train()
         except (Exception, KeyboardInterrupt, SystemExit) as error:
@@ -221,6 +222,11 @@ class Worker:
             self._end(run, outcome, self._reason, rung=self._rung)
         else:
             self._end(run, outcome, self._session.goal)
+        return 0
+
+    def _end_early(self, run: RunDirectory) -> int:
+        """End a run that was stopped while it was starting."""
+        self._end(run, "stopped", self._reason or WHILE_STARTING, rung=self._rung)
         return 0
 
     def _fail(self, error: BaseException, run: RunDirectory | None) -> int:
