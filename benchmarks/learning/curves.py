@@ -24,9 +24,9 @@ FOREVER = 100_000_000_000
 # Standard errors of 5 and, where there is a goal, 2.5 %, where all of them end.
 GAMES, GAMES_AT_GOALS = 400, 1_600
 # A controller of a million lines per game makes 2.5 million moves in each. So many are
-# a minute's for both cores at most, and some minutes where there is a goal: of such a
-# controller 24 games end, and 160 (a standard error of 8 %).
-MOVES, MOVES_AT_GOALS = 60_000_000, 400_000_000
+# a minute's for both cores at most, and three where there is a goal: of such a controller
+# 24 games end, and 60 (a standard error of 13 %).
+MOVES, MOVES_AT_GOALS = 60_000_000, 150_000_000
 # That judge a model, each so many games and moves.
 THREADS = 2
 # What a run is told that changes neither what it learns nor how long it has for it.
