@@ -24,8 +24,8 @@ FOREVER = 100_000_000_000
 # Standard errors of 5 and, where there is a goal, 2.5 %, where all of them end.
 GAMES, GAMES_AT_GOALS = 400, 1_600
 # A controller of a million lines per game makes 2.5 million moves in each. So many are
-# a minute's for both cores at most, and three where there is a goal: of such a controller
-# 24 games end, and 60 (a standard error of 13 %).
+# a minute's for both cores, and three minutes' where there is a goal: of such a
+# controller 24 games end, and 60 (a standard error of 13 %).
 MOVES, MOVES_AT_GOALS = 60_000_000, 150_000_000
 # That judge a model, each so many games and moves.
 THREADS = 2
@@ -134,7 +134,7 @@ def curves() -> list[Curve]:
         Curve("instant", UNIFORM_10, {30.0: 3_829, 180.0: 4_500, 600.0: 5_071}),
         Curve("deep", UNIFORM_10, {600.0: 5_379}),
         # The goal is for ten minutes.
-        Curve("board", UNIFORM_20, {60.0: 100}, TIMES[:5]),
+        Curve("board", UNIFORM_20, {30.0: 100}, TIMES[:5]),
     ]
     named = {curve.preset for curve in found}
     for name in PRESETS:

@@ -28,6 +28,7 @@ from tetris_widget.config import TrainingConfig
 from tetris_widget.ipc import BatchQueue, SharedEvent, leave_session
 from tetris_widget.run_directory import WHILE_STARTING, RunBusyError, RunDirectory
 from tetris_widget.training import opencv
+from tetris_widget.training.compiling import compiled_elsewhere
 from tetris_widget.training.journal import Journal
 from tetris_widget.training.outbox import Outbox
 
@@ -163,12 +164,14 @@ class Worker:
         self._is_loaded = True
 
     def _warm_up(self, config: TrainingConfig) -> None:
-        self._load("warming")
+        # Of another environment only that remains to be loaded.
+        config = TrainingConfig() if config.env_id is not None else config
+        with compiled_elsewhere(config, self._stop_event.is_set):
+            self._load("warming")
+            self._report("warming", detail="compiling the game")
         from tetris_widget.training.policies import warm_up
 
-        self._report("warming", detail="compiling the game")
-        # Of another environment only that remains to be loaded.
-        warm_up(TrainingConfig() if config.env_id is not None else config)
+        warm_up(config)
 
     def _wait_for_job(self) -> Message | None:
         while True:
@@ -196,14 +199,18 @@ class Worker:
         self._outbox = self._new_outbox(run.run_id)
         self._outbox.journal = Journal(run, self._warn)
         try:
-            self._load("starting")
+            config = run.config()
+            with compiled_elsewhere(config, self._stop_event.is_set) as compiles:
+                self._load("starting")
+                if compiles:
+                    self._report("starting", detail="compiling the game")
             if self._stop_event.is_set():
                 return self._end_early(run)
             self._report("starting", detail="building the environments and the model")
             from tetris_widget.training.session import TrainingSession
 
             self._session = TrainingSession(
-                run.config(),
+                config,
                 run,
                 self._outbox,
                 self._commands,
