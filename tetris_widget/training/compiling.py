@@ -49,7 +49,7 @@ def compiled_elsewhere(
     process = subprocess.Popen(
         [sys.executable, "-c", COMPILE, json.dumps(config.to_dict())],
         stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sys.path))},
     )
     try:
         yield True
