@@ -274,6 +274,26 @@ def test_the_snapshot_shows_the_board_as_it_stood(
     json.dumps(panel.widget.snapshot)
 
 
+def test_a_state_is_shown_before_its_snapshot_is_made(
+    panel: TrainingPanel,
+    sent: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def keep(self: Any, snapshot: dict[str, Any]) -> None:
+        sent.append({"type": "snapshot", "status": snapshot["status"]})
+
+    monkeypatch.setattr(TrainingWidget, "keep", keep)
+    panel.start()
+    wait_for(lambda: panel.status == "Training")
+    for act, state in ((panel.pause, "paused"), (panel.stop, "stopped")):
+        sent.clear()
+        act()
+        wait_for(lambda: any(m["type"] == "snapshot" for m in sent))
+        told = [m["type"] for m in sent if m["status"]["state"] == state]
+        assert told[0] == "update"
+        assert "snapshot" in told
+
+
 def test_at_most_thirty_messages_a_second(
     panel: TrainingPanel, sent: list[dict[str, Any]]
 ) -> None:

@@ -7,6 +7,7 @@ does is a method. Deliberately doesn't know how training is done.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 import weakref
@@ -57,6 +58,8 @@ PUSH_SECONDS = 0.1
 MAX_FRAMES = 60
 SNAPSHOT_POINTS = 500
 SNAPSHOT_MESSAGES = 20
+# It is large: after a state that it is made in has been shown, not before.
+SNAPSHOT_DELAY_SECONDS = 0.5
 # On the curves; older ones go.
 MAX_MARKS = 100
 # What an entry of the journal has to be shown, by its type.
@@ -116,6 +119,7 @@ class TrainingPanel:
         self._sent = 0
         self._sent_status: Message = {}
         self._wake = threading.Event()
+        self._snapshot_due = math.inf
         self._is_closed = False
         self._manager = TrainingManager(self._on_message)
         self.widget = TrainingWidget(
@@ -493,6 +497,8 @@ class TrainingPanel:
         self._shelf.close()
         self._wake.set()
         self._push()
+        with self._lock:
+            self._update_snapshot()
         self.widget.close()
 
     def __enter__(self) -> TrainingPanel:
@@ -648,8 +654,9 @@ class TrainingPanel:
             if state != "failed":
                 # The next Start is instant too.
                 threading.Timer(PUSH_SECONDS, self._prepare).start()
-        if state in (*TERMINAL, "paused"):
-            self._update_snapshot()
+        is_at_rest = state in (*TERMINAL, "paused")
+        due = time.monotonic() + SNAPSHOT_DELAY_SECONDS
+        self._snapshot_due = due if is_at_rest else math.inf
 
     def _note_end(self, message: Message) -> None:
         state, reason = message["state"], message.get("reason")
@@ -823,8 +830,14 @@ class TrainingPanel:
             return "pausing"
         return "stopping" if asked == "stopping" else str(effective)
 
+    def _tend_snapshot(self) -> None:
+        """Keep in a trait what a saved notebook shows, if it is time for it."""
+        with self._lock:
+            if time.monotonic() >= self._snapshot_due:
+                self._update_snapshot()
+
     def _update_snapshot(self) -> None:
-        """Keep in a trait what a saved notebook shows without a kernel."""
+        self._snapshot_due = math.inf
         series = {}
         for name in self._history.names():
             series[name] = self._history.series(name, SNAPSHOT_POINTS).tolist()
@@ -908,5 +921,6 @@ def _pump(panel: TrainingPanel) -> None:
         is_urgent = panel._wake.wait(PUSH_SECONDS)
         panel._wake.clear()
         panel._push()
+        panel._tend_snapshot()
         if is_urgent:
             time.sleep(PUSH_SECONDS / 3)  # ≤ 30 messages a second in all
