@@ -42,6 +42,19 @@ def test_it_trains_to_the_end(tmp_path: Path) -> None:
     assert [one["values"] for one in commands] == [{"view": "headless"}]
 
 
+def test_a_file_changes_what_it_says_when_a_run_is_resumed(tmp_path: Path) -> None:
+    runs, longer = tmp_path / "runs", tmp_path / "longer.json"
+    options = [f"run_dir={runs}", "total_timesteps=500", "checkpoint_seconds=7"]
+    assert run("train", "--set", *SMALL, *options).returncode == 0
+    (path,) = runs.iterdir()
+    longer.write_text(json.dumps({"total_timesteps": 1_000}))
+    done = run("train", "--resume", str(path), "--config", str(longer))
+    assert done.returncode == 0, done.stderr
+    config = RunDirectory(path).config()
+    assert (config.total_timesteps, config.rows) == (1_000, 8)
+    assert config.checkpoint_seconds == 7
+
+
 def test_it_trains_what_a_preset_describes(tmp_path: Path) -> None:
     options = [f"run_dir={tmp_path}", "total_timesteps=500"]
     done = run("train", "--preset", "board", "--set", *SMALL, *options)

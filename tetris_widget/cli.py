@@ -95,7 +95,8 @@ def values(path: str | None, settings: list[str]) -> dict[str, Any]:
     Raises:
         ConfigError: the file makes no configuration, or a text has another form.
     """
-    found = TrainingConfig.from_file(path).to_dict() if path else {}
+    file = TrainingConfig.from_file(path) if path else None
+    found = file.model_dump(mode="json", exclude_unset=True) if file else {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
@@ -127,11 +128,11 @@ def _train(
             interrupted = False
         except KeyboardInterrupt:
             interrupted = True
-            # Once more, and `close` below does not wait for it to end by itself.
+            # Once more changes nothing: it ends within this time.
             with contextlib.suppress(KeyboardInterrupt):
                 manager.stop_training(STOP_SECONDS)
-    status = manager.get_status()
     manager.close()
+    status = manager.get_status()
     reason = f" ({status['reason']})" if status["reason"] else ""
     where = f": {status['run_dir']}" if status["run_dir"] else ""
     print(f"{status['status'].capitalize()}{reason}{where}")

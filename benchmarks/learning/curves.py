@@ -133,7 +133,7 @@ def curves() -> list[Curve]:
         Curve("instant", {**UNIFORM_10, **FEW_GAMES}, {None: 1_000}, placements=60_000),
         Curve("instant", UNIFORM_10, {30.0: 3_829, 180.0: 4_500, 600.0: 5_071}),
         Curve("deep", UNIFORM_10, {600.0: 5_379}),
-        # The goal is for ten minutes.
+        # The goal is for ten minutes; it is judged at ten seconds.
         Curve("board", UNIFORM_20, {10.0: 100}, TIMES[:5]),
     ]
     named = {curve.preset for curve in found}
@@ -164,7 +164,8 @@ def append(path: Path, points: Iterable[Point]) -> None:
 def of_curve(points: Iterable[Point], curve: Curve, clock: str) -> Found:
     """Return a curve's points by time, one a seed; a later one replaces an earlier one.
 
-    Those that were judged by fewer games or moves than the curve's are left out. A
+    Those that were judged by fewer games than the curve's, or cut before a thread had
+    made its share of the moves, are left out. A
     field that the configuration has got since is taken to change nothing.
     """
     now = curve.comparable()

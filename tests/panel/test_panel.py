@@ -294,6 +294,14 @@ def test_a_state_is_shown_before_its_snapshot_is_made(
         assert "snapshot" in told
 
 
+def test_who_has_waited_for_the_end_can_save_it(panel: TrainingPanel) -> None:
+    panel.start()
+    wait_for(lambda: panel.status == "Training")
+    panel.stop()
+    assert panel.wait(20)
+    assert panel.widget.snapshot["status"]["state"] == "stopped"
+
+
 def test_at_most_thirty_messages_a_second(
     panel: TrainingPanel, sent: list[dict[str, Any]]
 ) -> None:
@@ -314,7 +322,10 @@ def test_a_send_that_fails_does_not_end_the_pump(
         raise LookupError("shell_parent")
 
     monkeypatch.setattr(TrainingWidget, "send", broken)
+    monkeypatch.setattr(TrainingWidget, "send_state", broken)
     panel.set_speed(0.4)
+    panel._snapshot_due = 0.0
+    wait_for(lambda: panel._snapshot_due > 0)
     time.sleep(0.3)
     assert panel._pump.is_alive()
 

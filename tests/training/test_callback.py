@@ -204,7 +204,8 @@ class OddEnv(CountingEnv):
 
     def step(self, action: Any) -> Any:
         observation, reward, over, cut, _ = super().step(action)
-        odd = [float("nan"), [1], "many", None, {}][len(self.finished) % 5]
+        all_odd = [float("nan"), [1], "many", "3", True, None, {}]
+        odd = all_odd[len(self.finished) % len(all_odd)]
         frame = {"cells": odd} if self.steps % 2 else odd
         info = {"lines": odd, "frame": frame}
         return observation, reward, over, cut, info

@@ -586,7 +586,10 @@ class TrainingPanel:
 
         The kernel is busy meanwhile; `await panel.finished()` keeps it free.
         """
-        return self._manager.wait(timeout)
+        has_ended = self._manager.wait(timeout)
+        if has_ended:
+            self._keep_end()
+        return has_ended
 
     async def finished(self) -> str:
         """Wait, without blocking the kernel, until no run is under way.
@@ -596,6 +599,7 @@ class TrainingPanel:
         """
         while self._manager.is_running():
             await asyncio.sleep(PUSH_SECONDS)
+        self._keep_end()
         return self.status
 
     # From the training process (on the manager's thread)
@@ -654,9 +658,10 @@ class TrainingPanel:
             if state != "failed":
                 # The next Start is instant too.
                 threading.Timer(PUSH_SECONDS, self._prepare).start()
-        is_at_rest = state in (*TERMINAL, "paused")
-        due = time.monotonic() + SNAPSHOT_DELAY_SECONDS
-        self._snapshot_due = due if is_at_rest else math.inf
+        if state in (*TERMINAL, "paused"):
+            self._snapshot_due = time.monotonic() + SNAPSHOT_DELAY_SECONDS
+        elif state in ("starting", "running"):
+            self._snapshot_due = math.inf
 
     def _note_end(self, message: Message) -> None:
         state, reason = message["state"], message.get("reason")
@@ -829,6 +834,12 @@ class TrainingPanel:
         if asked == "paused" and effective in ("starting", "running"):
             return "pausing"
         return "stopping" if asked == "stopping" else str(effective)
+
+    def _keep_end(self) -> None:
+        """Keep a snapshot at once: the kernel may end when the cell has."""
+        with self._lock:
+            if self._run is not None:
+                self._update_snapshot()
 
     def _tend_snapshot(self) -> None:
         """Keep in a trait what a saved notebook shows, if it is time for it."""

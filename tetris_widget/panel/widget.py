@@ -130,8 +130,12 @@ class TrainingWidget(anywidget.AnyWidget):
     def keep(self, snapshot: Message) -> None:
         """Let a saved notebook, and each new view, have this."""
         with self._sending:
-            if not self.is_over:
+            if self.is_over:
+                return
+            try:
                 self.snapshot = snapshot
+            except Exception:  # as above
+                logger.exception("could not keep a snapshot for a saved notebook")
 
     def _handle(self, _: Any, content: Any, buffers: list[Any]) -> None:
         identifier = content.get("id") if isinstance(content, dict) else None

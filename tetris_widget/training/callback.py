@@ -561,7 +561,7 @@ class WebMetricsCallback(BaseCallback):
             return
         over = bool(self.locals["dones"][0])
         # Another environment's may be anything.
-        with contextlib.suppress(TypeError, ValueError, OverflowError):
+        with contextlib.suppress(TypeError, ValueError, OverflowError, RuntimeError):
             self.send_frame({**frame, "over": over}, view="step")
 
     def send_frame(self, frame: Mapping[str, Any], view: str) -> None:
@@ -649,9 +649,12 @@ def _at_once(job: Callable[[], None]) -> None:
 
 def _lines_in(info: Mapping[str, Any]) -> int | None:
     """Return the lines of an episode; None where no number of them is said."""
+    lines = info.get("lines")
+    if isinstance(lines, (str, bytes, bool)):
+        return None
     try:
-        return int(info["lines"])
-    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError):
+        return int(lines)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         return None  # another environment's may be anything
 
 

@@ -1,4 +1,4 @@
-"""The first run on a machine: the game is compiled by a process that ends.
+"""The first run of its kind on a machine: the game is compiled by a process that ends.
 
 Owns whether that is needed, and that process. numba and LLVM keep about 100 MB where
 they have compiled; what they have left in their cache is loaded without. Deliberately
@@ -7,64 +7,105 @@ doesn't know what a run does.
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from tetris_widget.config import TrainingConfig
 
 POLL_SECONDS = 0.05
-COMPILE = "from tetris_widget.training.compiling import main; main()"
+PACKAGE = Path(__file__).parents[1]
+# What numba compiles.
+SOURCES = (
+    "game/kernels.py",
+    "game/guideline_kernels.py",
+    "training/linear.py",
+    "training/network.py",
+    "training/patterns.py",
+    "training/dense.py",
+)
+# Of a configuration: which of it a run needs.
+KIND = ("action", "observation", "policy", "algorithm")
+# With the path of the modules of who asks, not that of a shell.
+COMPILE = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
+    "from tetris_widget.training.compiling import main; main()"
+)
 
 
-def is_compiled() -> bool:
-    """Return whether numba's cache has the game, if only an older one."""
-    from tetris_widget.game import kernels
+def is_compiled(config: TrainingConfig) -> bool:
+    """Return whether nothing is left to compile for a run of our own game.
 
-    directory: str = kernels.step.stats.cache_path  # type: ignore[assignment]
-    return any(Path(directory).glob("kernels.step-*.nbi"))
+    So it is, too, where the cache cannot be written: nothing would be kept there.
+    """
+    marker = _marker(config)
+    return marker.exists() or not os.access(marker.parent, os.W_OK)
 
 
-@contextlib.contextmanager
-def compiled_elsewhere(
-    config: TrainingConfig, is_stopped: Callable[[], bool]
-) -> Iterator[bool]:
-    """See that the cache has what a run needs when the block ends.
+def compile_elsewhere(
+    config: TrainingConfig, is_stopped: Callable[[], bool] = lambda: False
+) -> None:
+    """Compile what a run needs, in a process that leaves it in numba's cache.
 
-    The block goes on meanwhile, and knows whether something is being compiled. What the
-    process cannot do, the run does itself, as it does where the cache is an older one.
+    What that process cannot do, the run does itself.
 
     Args:
         config: of the run.
         is_stopped: looked at while it is waited for; then it is waited for no longer.
     """
-    if config.env_id is not None or is_compiled():
-        yield False
-        return
-    process = subprocess.Popen(
-        [sys.executable, "-c", COMPILE, json.dumps(config.to_dict())],
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sys.path))},
-    )
+    _marker(config).parent.mkdir(parents=True, exist_ok=True)
+    arguments = [json.dumps(config.to_dict()), json.dumps([str(p) for p in sys.path])]
     try:
-        yield True
+        process = subprocess.Popen(
+            [sys.executable, "-c", COMPILE, *arguments], stdin=subprocess.PIPE
+        )
+    except OSError as error:
+        print(f"no process compiles the game: {error}", file=sys.stderr, flush=True)
+        return
+    with process:
         while process.poll() is None and not is_stopped():
             time.sleep(POLL_SECONDS)
-    finally:
         process.kill()
-        process.wait()
 
 
 def main() -> None:
     """Be that process: compile what the configuration in the arguments needs."""
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     from tetris_widget.training import opencv
 
     opencv.leave_out()
     from tetris_widget.training.policies import warm_up
 
-    warm_up(TrainingConfig(**json.loads(sys.argv[1])))
+    config = TrainingConfig(**json.loads(sys.argv[1]))
+    warm_up(config)
+    _marker(config).touch()
+
+
+def _leave_with_parent() -> None:
+    """End the process when the one that asked is gone, however that ended."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def _marker(config: TrainingConfig) -> Path:
+    """Return the file in numba's cache that says that a kind of run was compiled."""
+    import llvmlite.binding
+    import numba
+
+    from tetris_widget.game import kernels
+
+    stamps = [(PACKAGE / name).stat() for name in SOURCES]
+    made_of = [
+        *(getattr(config, name) for name in KIND),
+        *((stamp.st_mtime_ns, stamp.st_size) for stamp in stamps),
+        *(numba.__version__, sys.version, llvmlite.binding.get_host_cpu_name()),
+    ]
+    name = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
+    directory: str = kernels.step.stats.cache_path  # type: ignore[assignment]
+    return Path(directory) / f"tetris-widget-{name}.compiled"

@@ -6,7 +6,8 @@ doesn't know Tetris.
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -14,7 +15,7 @@ from gymnasium import spaces
 from sb3_contrib.common.maskable.utils import is_masking_supported
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from tetris_widget.config import ConfigError, TrainingConfig
 from tetris_widget.env_ids import load_env_id
@@ -36,12 +37,21 @@ def make_env(config: TrainingConfig) -> VecEnv:
     assert config.env_id is not None
     opencv.bring_back()
     load_env_id(config.env_id)
+    env_id = config.env_id
+
+    def build(makers: list[Callable[[], gymnasium.Env[Any, Any]]]) -> VecEnv:
+        envs = [make() for make in makers]
+        # Before SB3 looks, which does not say well what it cannot take.
+        _check_spaces(env_id, envs[0])
+        return DummyVecEnv([partial(_itself, env) for env in envs])
+
     try:
-        # One alone first: SB3 does not say well what it cannot take.
-        with closing(gymnasium.make(config.env_id, **config.env_kwargs)) as one:
-            _check_spaces(config.env_id, one)
         env = make_vec_env(
-            config.env_id, config.n_envs, config.seed, env_kwargs=config.env_kwargs
+            env_id,
+            config.n_envs,
+            config.seed,
+            env_kwargs=config.env_kwargs,
+            vec_env_cls=build,  # type: ignore[arg-type]
         )
     except ConfigError:
         raise
@@ -65,6 +75,10 @@ def policy_for(space: spaces.Space[Any]) -> str:
     if is_image_space(space) and sorted(space.shape or ())[-2] >= MIN_IMAGE_SIDE:
         return "CnnPolicy"
     return "MlpPolicy"
+
+
+def _itself(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    return env
 
 
 def _check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:

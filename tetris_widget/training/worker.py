@@ -28,7 +28,7 @@ from tetris_widget.config import TrainingConfig
 from tetris_widget.ipc import BatchQueue, SharedEvent, leave_session
 from tetris_widget.run_directory import WHILE_STARTING, RunBusyError, RunDirectory
 from tetris_widget.training import opencv
-from tetris_widget.training.compiling import compiled_elsewhere
+from tetris_widget.training.compiling import compile_elsewhere, is_compiled
 from tetris_widget.training.journal import Journal
 from tetris_widget.training.outbox import Outbox
 
@@ -76,6 +76,7 @@ class Worker:
         self._outbox: Outbox | None = None
         self._session: TrainingSession | None = None
         self._is_loaded = False
+        self._is_warm = False
         self._has_begun = threading.Event()
         self._lock = contextlib.ExitStack()
         self._log = _Log()
@@ -166,12 +167,20 @@ class Worker:
     def _warm_up(self, config: TrainingConfig) -> None:
         # Of another environment only that remains to be loaded.
         config = TrainingConfig() if config.env_id is not None else config
-        with compiled_elsewhere(config, self._stop_event.is_set):
-            self._load("warming")
-            self._report("warming", detail="compiling the game")
+        self._load("warming")
+        self._report("warming", detail="compiling the game")
+        self._compile(config)
+        if self._stop_event.is_set():
+            return
         from tetris_widget.training.policies import warm_up
 
         warm_up(config)
+        self._is_warm = True
+
+    def _compile(self, config: TrainingConfig) -> None:
+        """See that nothing is left to compile for a run, as far as a process can."""
+        if config.env_id is None and not is_compiled(config):
+            compile_elsewhere(config, self._stop_event.is_set)
 
     def _wait_for_job(self) -> Message | None:
         while True:
@@ -200,10 +209,10 @@ class Worker:
         self._outbox.journal = Journal(run, self._warn)
         try:
             config = run.config()
-            with compiled_elsewhere(config, self._stop_event.is_set) as compiles:
-                self._load("starting")
-                if compiles:
-                    self._report("starting", detail="compiling the game")
+            self._load("starting")
+            if not self._is_warm:  # then it has compiled for this or another kind
+                self._report("starting", detail="compiling the game")
+                self._compile(config)
             if self._stop_event.is_set():
                 return self._end_early(run)
             self._report("starting", detail="building the environments and the model")
@@ -233,7 +242,11 @@ class Worker:
 
     def _end_early(self, run: RunDirectory) -> int:
         """End a run that was stopped while it was starting."""
-        self._end(run, "stopped", self._reason or WHILE_STARTING, rung=self._rung)
+        self._session = None  # what is known of the run stays
+        # Whether the manager had to ask twice does not matter; a kernel's end does.
+        was_asked = self._reason is None or self._rung == "SIGTERM"
+        reason = WHILE_STARTING if was_asked else self._reason
+        self._end(run, "stopped", reason, rung=self._rung)
         return 0
 
     def _fail(self, error: BaseException, run: RunDirectory | None) -> int:
