@@ -314,8 +314,9 @@ UNWANTED = {
     "ipywidgets",
     "anywidget",
 }
-# The goal for the default configuration, also of the first run on a machine.
-MAX_KILOBYTES = 450_000
+# The goal for the default configuration, also of the first run on a machine; a replay
+# buffer comes on top.
+MAX_KILOBYTES = {"ppo": 450_000, "dqn": 1.3 * 450_000}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is counted as on Linux")
@@ -340,7 +341,7 @@ def test_a_run_loads_no_more_than_it_needs(
     assert run.state()["state"] == "finished"
     assert "torch" in loaded
     assert not UNWANTED & set(loaded)
-    assert kilobytes < MAX_KILOBYTES
+    assert kilobytes < MAX_KILOBYTES[algorithm]
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
