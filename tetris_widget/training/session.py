@@ -62,8 +62,10 @@ Candidate = tuple[dict[str, Any], int]
 # An evaluation runs in slices so short that nobody notices them.
 EVALUATION_SLICE_SECONDS = 0.004
 EVALUATION_SPACING_SECONDS = 0.5
-# Granted at the start, so that the first point does not wait for its budget.
+# Granted at the start, so that the first point does not wait for its budget, and given
+# back within so many seconds.
 ADVANCE_SECONDS = 0.03
+ADVANCED_FOR_SECONDS = 5.0
 # How often the policy is averaged, and entered in the contest for the best model; less
 # often where that, or saving a best one, would take more than these shares of the time.
 AVERAGE_SPACING_SECONDS = 0.05
@@ -460,7 +462,8 @@ class _Evaluation:
         elapsed = self._callback.elapsed
         before = time.perf_counter()
         self._contest.tick(elapsed)
-        if self._spent > self._budget * elapsed + ADVANCE_SECONDS:
+        left = max(0.0, 1.0 - elapsed / ADVANCED_FOR_SECONDS)
+        if self._spent > self._budget * elapsed + ADVANCE_SECONDS * left:
             self._spent += time.perf_counter() - before
             return
         # Without a core of its own, the contest has every other slice.
