@@ -169,7 +169,7 @@ class Worker:
         config = TrainingConfig() if config.env_id is not None else config
         self._load("warming")
         self._report("warming", detail="compiling the game")
-        self._compile(config)
+        self._compile(config, "warming")
         if self._stop_event.is_set():
             return
         from tetris_widget.training.policies import warm_up
@@ -177,9 +177,10 @@ class Worker:
         warm_up(config)
         self._is_warm = True
 
-    def _compile(self, config: TrainingConfig) -> None:
+    def _compile(self, config: TrainingConfig, state: str) -> None:
         """See that nothing is left to compile for a run, as far as a process can."""
         if config.env_id is None and not is_compiled(config):
+            self._report(state, detail="compiling the game")
             compile_elsewhere(config, self._stop_event.is_set)
 
     def _wait_for_job(self) -> Message | None:
@@ -211,8 +212,7 @@ class Worker:
             config = run.config()
             self._load("starting")
             if not self._is_warm:  # then it has compiled for this or another kind
-                self._report("starting", detail="compiling the game")
-                self._compile(config)
+                self._compile(config, "starting")
             if self._stop_event.is_set():
                 return self._end_early(run)
             self._report("starting", detail="building the environments and the model")
