@@ -165,8 +165,8 @@ def of_curve(points: Iterable[Point], curve: Curve, clock: str) -> Found:
     """Return a curve's points by time, one a seed; a later one replaces an earlier one.
 
     Those that were judged by fewer games than the curve's, or cut before a thread had
-    made its share of the moves, are left out. A
-    field that the configuration has got since is taken to change nothing.
+    made its share of the moves, are left out. A field that the configuration has got
+    since is taken to change nothing.
     """
     now = curve.comparable()
     found: dict[float | None, dict[int, Point]] = defaultdict(dict)

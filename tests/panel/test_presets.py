@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tetris_widget import TrainingConfig, TrainingPanel
+from tests.training.runs import small_preset
+from tetris_widget import TrainingPanel
 from tetris_widget.config import PRESETS
 
 pytestmark = pytest.mark.timeout(120)
@@ -24,17 +25,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = 80.0) -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_panel_trains_every_preset(name: str, tmp_path: Path) -> None:
-    config = TrainingConfig.preset(
-        name,
-        rows=8,
-        columns=6,
-        total_timesteps=100_000_000,
-        evaluation_games=2,
-        evaluation_max_pieces=20,
-        evaluation_budget=0.5,
-        run_dir=str(tmp_path),
-    )
-    with TrainingPanel(config) as panel:
+    with TrainingPanel(small_preset(name, tmp_path)) as panel:
         panel.start()
         wait_for(lambda: not panel.evaluations.empty)
         wait_for(lambda: not panel.episodes.empty)

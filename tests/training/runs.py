@@ -31,6 +31,20 @@ SMALL: dict[str, Any] = {
 }
 
 
+def small_preset(name: str, run_dir: Path) -> TrainingConfig:
+    """A preset that is evaluated at once, and goes on until it is stopped."""
+    return TrainingConfig.preset(
+        name,
+        rows=8,
+        columns=6,
+        total_timesteps=100_000_000,
+        evaluation_games=2,
+        evaluation_max_pieces=20,
+        evaluation_budget=0.5,
+        run_dir=str(run_dir),
+    )
+
+
 class Messages(queue.SimpleQueue[dict[str, Any]]):
     """A queue that writes the journal as it is filled, and keeps all."""
 

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.training.runs import small_preset
 from tetris_widget.config import PRESETS, TrainingConfig
 from tetris_widget.manager import TrainingManager
 from tetris_widget.run_directory import WHILE_STARTING, RunDirectory, read_metadata
@@ -137,16 +138,7 @@ def test_a_run_from_start_to_stop(
 def test_every_preset_trains_is_evaluated_and_leaves_its_best_model(
     name: str, manager: TrainingManager, listener: Listener, tmp_path: Path
 ) -> None:
-    config = TrainingConfig.preset(
-        name,
-        rows=8,
-        columns=6,
-        total_timesteps=100_000_000,
-        evaluation_games=2,
-        evaluation_max_pieces=20,
-        evaluation_budget=0.5,
-        run_dir=str(tmp_path),
-    )
+    config = small_preset(name, tmp_path)
     run = start(manager, config)
     wait_for(lambda: listener.of_type("evaluation"), 80)
     wait_for(lambda: best_models(listener), 80)

@@ -842,12 +842,13 @@ class TrainingPanel:
                 self._update_snapshot()
 
     def _tend_snapshot(self) -> None:
-        """Keep in a trait what a saved notebook shows, if it is time for it."""
+        """Make the snapshot, if it is time for it."""
         with self._lock:
             if time.monotonic() >= self._snapshot_due:
                 self._update_snapshot()
 
     def _update_snapshot(self) -> None:
+        """Keep in a trait what a saved notebook shows without a kernel."""
         self._snapshot_due = math.inf
         series = {}
         for name in self._history.names():

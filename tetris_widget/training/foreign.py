@@ -7,7 +7,6 @@ doesn't know Tetris.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import gymnasium
@@ -40,10 +39,11 @@ def make_env(config: TrainingConfig) -> VecEnv:
     env_id = config.env_id
 
     def build(makers: list[Callable[[], gymnasium.Env[Any, Any]]]) -> VecEnv:
-        envs = [make() for make in makers]
+        first, *others = makers
+        env = first()
         # Before SB3 looks, which does not say well what it cannot take.
-        _check_spaces(env_id, envs[0])
-        return DummyVecEnv([partial(_itself, env) for env in envs])
+        _check_spaces(env_id, env)
+        return DummyVecEnv([lambda: env, *others])
 
     try:
         env = make_vec_env(
@@ -75,10 +75,6 @@ def policy_for(space: spaces.Space[Any]) -> str:
     if is_image_space(space) and sorted(space.shape or ())[-2] >= MIN_IMAGE_SIDE:
         return "CnnPolicy"
     return "MlpPolicy"
-
-
-def _itself(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
-    return env
 
 
 def _check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
