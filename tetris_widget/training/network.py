@@ -21,11 +21,17 @@ from tetris_widget.game.features import FEATURE_SCALE
 from tetris_widget.game.kernels import WINDOW, move, observe_afterstates
 
 Tensor = torch.Tensor
-# Constants, so that loops over them are unrolled.
+# Constants, so that loops over features are unrolled. Those over the units go to
+# `n_units`, which the compiler does not know: unrolled, too, they would be scalar.
 N = len(FEATURES)
 SIZE = N + 1
 HIDDEN = 32
+# Sums may be made in any order, so that vectors can; infinities mean what they do.
+SUMS = {"reassoc", "contract", "nsz"}
 MAX_ACTIONS = 48
+# What is less likely adds nothing that single precision could tell, and is where its
+# arithmetic gets slow (numbers below 1e-38).
+LEAST_SHARE = 1e-12
 
 
 @njit(cache=True)
@@ -39,7 +45,7 @@ def new_work():  # type: ignore[no-untyped-def]
     )
 
 
-@njit(cache=True)
+@njit(cache=True, fastmath=SUMS)
 def score_legal(flat, first, n_actions, weights, work):  # type: ignore[no-untyped-def]
     """Score the legal placements of one observation; return how many there are.
 
@@ -51,22 +57,20 @@ def score_legal(flat, first, n_actions, weights, work):  # type: ignore[no-untyp
     """
     linear, by_input, biases, last = weights
     scores, _, rows, units = work
+    n_units = last.size
     count = 0
     for action in range(n_actions):
         row = first + action * SIZE
         if flat[row + N] < 0.5:
             continue
-        for unit in range(HIDDEN):
-            units[count, unit] = biases[unit]
         total = np.float32(0.0)
         for i in range(N):
-            value = flat[row + i]
-            total += linear[i] * value
-            for unit in range(HIDDEN):
-                units[count, unit] += by_input[i, unit] * value
-        for unit in range(HIDDEN):
-            units[count, unit] = max(units[count, unit], np.float32(0.0))
-        for unit in range(HIDDEN):
+            total += linear[i] * flat[row + i]
+        for unit in range(n_units):
+            value = biases[unit]
+            for i in range(N):
+                value += by_input[i, unit] * flat[row + i]
+            units[count, unit] = max(value, np.float32(0.0))
             total += last[unit] * units[count, unit]
         scores[count] = total
         rows[count] = row
@@ -74,7 +78,7 @@ def score_legal(flat, first, n_actions, weights, work):  # type: ignore[no-untyp
     return count
 
 
-@njit(cache=True)
+@njit(cache=True, fastmath=SUMS)
 def to_shares(count, work):  # type: ignore[no-untyped-def]
     """Turn scores into log probabilities, and write the probabilities."""
     scores, shares = work[0], work[1]
@@ -91,19 +95,21 @@ def to_shares(count, work):  # type: ignore[no-untyped-def]
         shares[k] /= total
 
 
-@njit(cache=True)
+@njit(cache=True, fastmath=SUMS)
 def expect(flat, count, work, expected):  # type: ignore[no-untyped-def]
     """Write the mean features of what is chosen: (F,)."""
     _, shares, rows, _ = work
     for i in range(N):
         expected[i] = 0.0
     for k in range(count):
+        if shares[k] < LEAST_SHARE:
+            continue
         share = np.float32(shares[k])
         for i in range(N):
             expected[i] += share * flat[rows[k] + i]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=SUMS)
 def choose(observations, weights, uniforms, chosen, log_probs, expected):  # type: ignore[no-untyped-def]
     """Draw a legal placement from each observation.
 
@@ -139,7 +145,7 @@ def choose(observations, weights, uniforms, chosen, log_probs, expected):  # typ
         log_probs[n] = scores[found]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=SUMS)
 def judge(  # type: ignore[no-untyped-def]
     observations, weights, lowest, chosen, log_probs, entropies, expected
 ):
@@ -171,7 +177,7 @@ def judge(  # type: ignore[no-untyped-def]
         log_probs[n], entropies[n] = log_prob, entropy
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=SUMS)
 def differentiate(  # type: ignore[no-untyped-def]
     observations, weights, lowest, chosen, of_log_prob, of_entropy, gradients
 ):
@@ -187,6 +193,7 @@ def differentiate(  # type: ignore[no-untyped-def]
         gradients: arrays like the weights, added to.
     """
     _, _, _, last = weights
+    n_units = last.size
     by_linear, by_inputs, by_biases, by_last = gradients
     flat = observations.reshape(observations.size)
     n_actions = observations.shape[1] - 1
@@ -205,25 +212,27 @@ def differentiate(  # type: ignore[no-untyped-def]
             is_moved |= rows[k] == row and scores[k] > lowest
         by_log_prob = of_log_prob[n] if is_moved else np.float32(0.0)
         for k in range(count):
+            if shares[k] < LEAST_SHARE and rows[k] != row:
+                continue
             exact = -shares[k] * (by_log_prob + of_entropy[n] * (scores[k] + entropy))
             if rows[k] == row:
                 exact += by_log_prob
             share = np.float32(exact)
-            for unit in range(HIDDEN):
+            for unit in range(n_units):
                 by_last[unit] += share * units[k, unit]
-            for unit in range(HIDDEN):
+            for unit in range(n_units):
                 is_on = units[k, unit] > np.float32(0.0)
                 slopes[unit] = share * last[unit] if is_on else np.float32(0.0)
-            for unit in range(HIDDEN):
+            for unit in range(n_units):
                 by_biases[unit] += slopes[unit]
             for i in range(N):
                 value = flat[rows[k] + i]
                 by_linear[i] += share * value
-                for unit in range(HIDDEN):
+                for unit in range(n_units):
                     by_inputs[i, unit] += slopes[unit] * value
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=SUMS)
 def play_greedy(state, over, rows, randomizer, weights, max_moves, max_pieces):  # type: ignore[no-untyped-def]
     """Play every game that isn't over; see `kernels.play_greedy`."""
     columns, queue, position, _, _, pieces = state
