@@ -52,6 +52,13 @@ def play_until_quiet(contest: Contest) -> list[Verdict]:
     return found
 
 
+def shown(lines: float, games: int) -> Arm:
+    """Return an arm of so many games that have ended, of so many lines each."""
+    arm = Arm(player(*FAIR), CONFIG, seed=0)
+    arm.ended, arm._lines = games, int(lines * games)
+    return arm
+
+
 def play_again(player: Player, config: TrainingConfig, verdict: Verdict) -> Evaluation:
     """Play the games that confirmed a verdict."""
     table = Table(config, verdict.evaluation.games, verdict.seed)
@@ -75,6 +82,17 @@ def test_the_best_wins_whatever_the_order() -> None:
         assert verdicts[-1].candidate == GOOD
         worth = [v.evaluation.mean_lines for v in verdicts]
         assert worth == sorted(worth)
+
+
+@pytest.mark.parametrize(
+    ("lines", "games", "is_best"),
+    # That of a hundred games may be luck: of hundreds of policies one is so lucky.
+    [(13.0, 100, False), (13.0, 1_000, True), (10.3, 1_000, True), (9.7, 1_000, False)],
+)
+def test_luck_makes_nobody_the_best(lines: float, games: int, is_best: bool) -> None:
+    contest = Contest(CONFIG)
+    contest._champion = shown(10.0, 1_000)
+    assert contest._is_best(shown(lines, games)) is is_best
 
 
 def test_a_winner_is_confirmed_in_games_that_nobody_else_has_played() -> None:
@@ -220,6 +238,15 @@ def test_policies_are_compared_in_low_games_and_confirmed_in_whole_ones() -> Non
     again.offer(player(*GOOD), "good")
     again.offer(player(*FAIR), "fair")
     assert play_until_quiet(again) == []
+
+
+def test_policies_are_compared_in_whole_games_where_those_are_short() -> None:
+    for randomizer, rows in (("uniform", 10), ("bag", 6)):
+        config = CONFIG.replace(training_rows=6, randomizer=randomizer)
+        contest = Contest(config)
+        contest.offer(player(*FAIR), "fair")
+        (verdict,) = play_until_quiet(contest)
+        assert verdict.standing.rows == rows
 
 
 def test_a_last_policy_plays_until_it_wins_or_cannot() -> None:

@@ -3,8 +3,9 @@
 Owns the games by which policies are compared, who leads, and that a leader is confirmed
 in fresh games before it is called the best. Policies are arms of a bandit: those that
 may still turn out the best play on, those that cannot are dropped. They are compared in
-games as low as those of training, of which many end where hardly one of the full height
-does; what confirms a leader is the run's own game. Deliberately doesn't know how
+the run's own game if that is short, or else in games as low as those of training, of
+which many end where hardly one of the full height does; what confirms a leader is the
+run's own game. Deliberately doesn't know how
 policies come about or where the best one is kept, and draws from no generator that the
 training uses.
 """
@@ -36,6 +37,10 @@ SEED_OFFSET = 3_000_000_019
 # Games that a policy plays side by side: so many that the interpreter, which the
 # training needs, has little to do between two calls of a kernel however short they are.
 GAMES = 64
+# Of uniform pieces on so many rows at most, games of the best end after thousands of
+# pieces: as much can be learned of policies from these in a second as from lower ones,
+# and who is the best there need not be quite the best here.
+SHORT_GAME_ROWS = 10
 # A turn of one policy: long enough to learn something of it, short enough that a leader
 # is found while it still is one.
 TURN_SECONDS = 0.2
@@ -49,10 +54,15 @@ CONFIRMING_GAMES = 100
 CONFIRMING_SECONDS = 3.0
 MAX_CONFIRMING_SECONDS = 10.0
 MAX_ARMS = 12
-# Standard errors between a policy's mean and what it is believed to be at least.
+# Standard errors between a policy's mean and what it is believed to be at least, or at
+# most, when it is asked whether it may still turn out the best.
 CAUTION = 1.0
-# Nothing is gained by knowing a policy better than to one part in fifty.
-ENOUGH_GAMES = 2_500
+# The same when it is asked whether it is the best. Hundreds of policies are looked at
+# again and again: some are lucky by two or three, and to confirm one takes seconds.
+PROOF = 4.0
+# Nothing is gained by knowing a policy better than to one part in a hundred, which low
+# games make two or three of high ones.
+ENOUGH_GAMES = 10_000
 # The thread rests when the training has not called for so long: it is paused.
 PATIENCE_SECONDS = 0.5
 REST_SECONDS = 0.01
@@ -209,12 +219,12 @@ class Contest:
         least_lines: float = 0.0,
     ) -> None:
         self._config = config
-        self._arena = config.in_training()
+        is_short = config.randomizer == "uniform" and config.rows <= SHORT_GAME_ROWS
+        self._arena = config if is_short else config.in_training()
         self._seed = (config.seed or 0) + SEED_OFFSET
-        # What the best one is believed to do at least; of its arm, if it has one.
-        self._bar = None
-        if standing is not None and standing.rows == self._arena.rows:
-            self._bar = _bound(standing.lines, standing.ended, -CAUTION)
+        # Of the best one, as long as it has no arm here.
+        is_comparable = standing is not None and standing.rows == self._arena.rows
+        self._standing = standing if is_comparable else None
         self._least_lines = least_lines
         self._champion: Arm | None = None
         self._candidates: dict[Arm, Any] = {}
@@ -344,7 +354,7 @@ class Contest:
 
     def _drop(self) -> None:
         """Drop who cannot become the best; the champion stays."""
-        bar = self._current_bar()
+        bar = self._bar(CAUTION)
         if bar is None:
             return
         others = [arm for arm in self._candidates if arm is not self._champion]
@@ -354,12 +364,13 @@ class Contest:
                 del self._candidates[arm]
 
     def _is_best(self, arm: Arm) -> bool:
-        bar = self._current_bar()
-        return bar is None or arm.bound(-CAUTION) > bar
+        bar = self._bar(PROOF)
+        return bar is None or arm.bound(-PROOF) > bar
 
-    def _current_bar(self) -> float | None:
-        champion = self._champion
-        return self._bar if champion is None else champion.bound(-CAUTION)
+    def _bar(self, errors: float) -> float | None:
+        """Return what the best one is believed to do at least; None: there is none."""
+        best = self._champion or self._standing
+        return None if best is None else _bound(best.lines, best.ended, -errors)
 
     def _take_seed(self, games: int) -> int:
         """Return the seed of the first of so many games that nobody has played."""
