@@ -59,7 +59,9 @@ MAX_ARMS = 12
 CAUTION = 1.0
 # The same when it is asked whether it is the best. Hundreds of policies are looked at
 # again and again: some are lucky by two or three, and to confirm one takes seconds.
-PROOF = 4.0
+PROOF = 3.0
+# Of the time, for policies at their first turn.
+NEWCOMERS_SHARE = 1 / 3
 # Nothing is gained by knowing a policy better than to one part in a hundred, which low
 # games make two or three of high ones.
 ENOUGH_GAMES = 10_000
@@ -279,7 +281,8 @@ class Contest:
             if trial.is_over():
                 self._end_trial(trial)
             return True
-        is_new = self._spent_on_new <= self._spent_on_old
+        spent_on_all = self._spent_on_new + self._spent_on_old
+        is_new = self._spent_on_new <= NEWCOMERS_SHARE * spent_on_all
         arm = self._hopeful_last()
         if arm is None and not is_new:
             arm = self._next_old()
