@@ -553,7 +553,7 @@ PRESETS: dict[str, Preset] = {
     "deep": Preset(
         "the same features through a hidden layer beside the sum; 100,000 lines after "
         "2 s, after 10 more than could be counted in 12 s of games (one seed)",
-        {"policy": "mlp"},
+        {"policy": "mlp", "gamma": 0.995, "learning_rate_halving": 1_600_000},
     ),
     "board": Preset(
         "no features: the cells of the board after each placement, window by window; "

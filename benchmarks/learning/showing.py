@@ -164,7 +164,7 @@ def _verdicts(found: Sequence[tuple[Curve, Found]]) -> Iterable[str]:
         for than, other in found:
             times = set(one) & set(other) - {None}
             is_pair = better.preset == BETTER and than.preset == THAN
-            if is_pair and better.changes == than.changes and times:
+            if is_pair and _game(better) == _game(than) and times:
                 yield "\n" + _verdict(better, max(times), one, other)
 
 
