@@ -19,6 +19,7 @@ from numba import njit
 from tetris_widget.game import FEATURES
 from tetris_widget.game.features import FEATURE_SCALE
 from tetris_widget.game.kernels import WINDOW, move, observe_afterstates
+from tetris_widget.training.linear import criticise
 
 Tensor = torch.Tensor
 # Constants, so that loops over features are unrolled. Those over the units go to
@@ -110,17 +111,22 @@ def expect(flat, count, work, expected):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, fastmath=SUMS)
-def choose(observations, weights, uniforms, chosen, log_probs, expected):  # type: ignore[no-untyped-def]
+def choose(observations, weights, critic, uniforms, chosen, log_probs, values):  # type: ignore[no-untyped-def]
     """Draw a legal placement from each observation.
 
     Args:
         observations: (n, actions + 1, features + 1).
         weights: see the module.
+        critic: see `linear.choose`.
         uniforms: (n,) random numbers from 0 to 1, one for each draw.
         chosen: (n,) int64, written.
         log_probs: (n,), written: of what was chosen.
-        expected: (n, features), written: the mean features.
+        values: (n,), written: what the critic expects.
     """
+    by_unit, critic_biases, critic_last, bias = critic
+    transposed = np.ascontiguousarray(by_unit.T), critic_biases, critic_last, bias
+    hidden = np.empty(len(critic_biases), np.float32)
+    expected = np.empty(N, np.float32)
     flat = observations.reshape(observations.size)
     n_actions = observations.shape[1] - 1
     work = new_work()
@@ -129,7 +135,9 @@ def choose(observations, weights, uniforms, chosen, log_probs, expected):  # typ
         first = n * (n_actions + 1) * SIZE
         count = score_legal(flat, first, n_actions, weights, work)
         to_shares(count, work)
-        expect(flat, count, work, expected[n])
+        expect(flat, count, work, expected)
+        present = first + n_actions * SIZE
+        values[n] = criticise(flat, present, expected, transposed, hidden)
         if count == 0:
             # Only where a game is over: all are as good.
             chosen[n], log_probs[n] = 0, -np.log(n_actions)

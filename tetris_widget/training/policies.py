@@ -176,26 +176,19 @@ class AfterstateNet(nn.Module):
         n = len(observation)
         actions = torch.empty(n, dtype=torch.int64)
         log_probs, values = torch.empty(n), torch.empty(n, 1)
-        if not self._is_linear:
-            expected = torch.empty(n, linear.N)
-            network.choose(
-                observation.numpy(),
-                tuple(weight.detach().numpy() for weight in self.scorer.network()),
-                torch.rand(n).numpy(),
-                actions.numpy(),
-                log_probs.numpy(),
-                expected.numpy(),
-            )
-            return actions, self._value(observation, expected), log_probs
-        linear.choose(
-            observation.numpy(),
-            self._weights().detach().numpy(),
+        arguments = (
             tuple(parameter.detach().numpy() for parameter in self.critic.parameters()),
             torch.rand(n).numpy(),
             actions.numpy(),
             log_probs.numpy(),
             values.numpy()[:, 0],
         )
+        if self._is_linear:
+            weights = self._weights().detach().numpy()
+            linear.choose(observation.numpy(), weights, *arguments)
+        else:
+            layers = tuple(layer.detach().numpy() for layer in self.scorer.network())
+            network.choose(observation.numpy(), layers, *arguments)
         return actions, values, log_probs
 
     def judge(
