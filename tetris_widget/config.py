@@ -551,8 +551,9 @@ PRESETS: dict[str, Preset] = {
         {},
     ),
     "deep": Preset(
-        "the same features through a hidden layer beside the sum; 100,000 lines after "
-        "2 s, after 10 more than could be counted in 12 s of games (one seed)",
+        "the same features through a hidden layer beside the sum, for who has minutes: "
+        "on ten rows 2,100 lines after 10 s, 3,700 after a minute, 5,100 after ten "
+        "(one seed)",
         {"policy": "mlp", "gamma": 0.995, "learning_rate_halving": 1_600_000},
     ),
     "board": Preset(
