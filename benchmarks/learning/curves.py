@@ -124,9 +124,9 @@ UNIFORM_20 = {"rows": 20, "columns": 10, "randomizer": "uniform"}
 UNIFORM_10 = {"rows": 10, "columns": 10, "randomizer": "uniform"}
 # Fewer games and longer rollouts learn more from a placement, and fewer a second.
 FEW_GAMES = {"n_envs": 32, "n_steps": 32}
-# Looks further ahead, and goes on learning: for minutes, as `deep` does, where the
+# Looks further ahead, and goes on learning, as `deep` does: for minutes, where the
 # defaults are for seconds.
-PATIENT = {"gamma": 0.995, "learning_rate_halving": 1_600_000}
+PATIENT = {**PRESETS["deep"].fields, "policy": "linear"}
 
 
 def curves() -> list[Curve]:

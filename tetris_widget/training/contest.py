@@ -5,9 +5,8 @@ in fresh games before it is called the best. Policies are arms of a bandit: thos
 may still turn out the best play on, those that cannot are dropped. They are compared in
 the run's own game if that is short, or else in games as low as those of training, of
 which many end where hardly one of the full height does; what confirms a leader is the
-run's own game. Deliberately doesn't know how
-policies come about or where the best one is kept, and draws from no generator that the
-training uses.
+run's own game. Deliberately doesn't know how policies come about or where the best one
+is kept, and draws from no generator that the training uses.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ MAX_ARMS = 12
 # most, when it is asked whether it may still turn out the best.
 CAUTION = 1.0
 # The same when it is asked whether it is the best. Hundreds of policies are looked at
-# again and again: some are lucky by two or three, and to confirm one takes seconds.
+# again and again: some are lucky by one or two, and to confirm one takes seconds.
 PROOF = 3.0
 # Of the time, for policies at their first turn.
 NEWCOMERS_SHARE = 1 / 3
