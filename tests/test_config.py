@@ -22,7 +22,7 @@ from tetris_widget.config import (
 from tetris_widget.training.environments import build_env
 
 SEEN = [
-    *itertools.product(["placements"], ["afterstates", "board", "flat"]),
+    *itertools.product(["placements"], ["afterstates", "heights", "board", "flat"]),
     *itertools.product(["keys", "reachable"], ["board", "flat"]),
 ]
 REACHABLE = {"action": "reachable", "observation": "flat", "policy": "mlp"}
@@ -74,6 +74,14 @@ def test_the_default_is_valid_and_goes_through_json() -> None:
         (
             {"observation": "board", "policy": "patterns", "algorithm": "dqn"},
             "policy: 'patterns' does not fit algorithm='dqn'; allowed with it: ppo",
+        ),
+        (
+            {"observation": "heights"},
+            "policy: 'linear' does not fit observation='heights'; allowed: tuples",
+        ),
+        (
+            {"observation": "heights", "policy": "tuples", "algorithm": "dqn"},
+            "policy: 'tuples' does not fit algorithm='dqn'; allowed with it: ppo, a2c",
         ),
         (
             {"observation": "board", "policy": "cnn", "training_rows": 9},
@@ -135,16 +143,17 @@ def test_memory_is_counted_as_the_spaces_have_it(action: str, observation: str) 
     sizes, previews, hold = [(4, 4), (20, 10), (28, 12)], [None, 0, 3], [None, False]
     if action != "placements":
         hold = [None, False, True]
+    is_masked = observation != "heights"  # whose policy is not MaskablePPO's
     for (rows, columns), shown, has_hold in itertools.product(sizes, previews, hold):
         config = TrainingConfig(
             rows=rows,
             columns=columns,
             action=action,
             observation=observation,
-            policy="mlp",
+            policy="mlp" if is_masked else "tuples",
             previews=shown,
             hold=has_hold,
-            algorithm="maskable_ppo",
+            algorithm="maskable_ppo" if is_masked else "ppo",
             n_envs=1,
             n_steps=2,
             batch_size=2,
@@ -153,7 +162,7 @@ def test_memory_is_counted_as_the_spaces_have_it(action: str, observation: str) 
         space = env.observation_space
         expected = space.dtype.itemsize * math.prod(space.shape)
         assert config._observation_bytes == expected
-        assert config._mask_bytes == 4 * env.action_space.n
+        assert config._mask_bytes == (4 * env.action_space.n if is_masked else 0)
         assert config.replace(algorithm="ppo")._mask_bytes == 0
 
 

@@ -27,16 +27,21 @@ from pydantic import (
 
 Algorithm = Literal["ppo", "maskable_ppo", "dqn", "a2c"]
 Action = Literal["placements", "keys", "reachable"]
-Observation = Literal["afterstates", "board", "flat"]
-Policy = Literal["linear", "mlp", "cnn", "patterns"]
+Observation = Literal["afterstates", "heights", "board", "flat"]
+Policy = Literal["linear", "mlp", "cnn", "patterns", "tuples"]
 Randomizer = Literal["bag", "uniform"]
 View = Literal["headless", "watch", "step"]
 
 POLICIES_BY_OBSERVATION: dict[str, tuple[str, ...]] = {
     "afterstates": ("linear", "mlp"),
+    "heights": ("tuples",),
     "board": ("mlp", "cnn", "patterns"),
     "flat": ("mlp",),
 }
+# What describes boards alike whatever their height.
+AFTERSTATES = ("afterstates", "heights")
+# Whose gradients are compiled, and whose algorithms know that.
+ACTOR_CRITIC_POLICIES = ("patterns", "tuples")
 # What says something about our own game only.
 GAME_FIELDS = (
     "action",
@@ -117,7 +122,7 @@ class TrainingConfig(BaseModel):
         le=28,
         title="Rows in training at most",
         description="of the games that are learned from: low ones end sooner, and tell "
-        "more; afterstates only, the other observations are as high as the board",
+        "more; afterstates and heights only, what else is seen is as high as the board",
     )
     randomizer: Randomizer = Field(
         "bag", title="Pieces", description="7-bag, or uniform as in the literature"
@@ -146,7 +151,10 @@ class TrainingConfig(BaseModel):
         None, title="Hold", description="None: where there are guideline rules"
     )
     observation: Observation = Field(
-        "afterstates", title="Observation", description="afterstates of placements only"
+        "afterstates",
+        title="Observation",
+        description="afterstates, with or without the heights of columns, of "
+        "placements only",
     )
     reward: dict[str, float] = Field(
         {"survival": 0.4},
@@ -170,8 +178,9 @@ class TrainingConfig(BaseModel):
     policy: Policy = Field(
         "linear",
         title="Policy",
-        description="linear or mlp scorer of afterstates; mlp or cnn on the board, or "
-        "the patterns on the boards that placements lead to",
+        description="linear or mlp scorer of afterstates; tuples of heights beside the "
+        "linear one; mlp or cnn on the board, or the patterns on the boards that "
+        "placements lead to",
     )
     initial_model: str | None = Field(
         None,
@@ -311,7 +320,7 @@ class TrainingConfig(BaseModel):
                     "sees one piece; allowed: None, 0"
                 )
             return self
-        if self.observation == "afterstates" or self.policy == "patterns":
+        if self.observation in AFTERSTATES or self.policy == "patterns":
             raise ValueError(
                 f"action: {self.action!r} does not fit observation="
                 f"{self.observation!r} with policy={self.policy!r}; allowed: "
@@ -322,7 +331,7 @@ class TrainingConfig(BaseModel):
     @model_validator(mode="after")
     def _rows_in_training_fit(self) -> TrainingConfig:
         default = type(self).model_fields["training_rows"].default
-        if self.observation != "afterstates" and self.training_rows != default:
+        if self.observation not in AFTERSTATES and self.training_rows != default:
             raise ValueError(
                 f"training_rows: {self.training_rows} does not fit observation="
                 f"{self.observation!r}, which is as high as the board; allowed with "
@@ -343,9 +352,10 @@ class TrainingConfig(BaseModel):
                 f"policy: {self.policy!r} does not fit observation="
                 f"{self.observation!r}; allowed: {', '.join(allowed)}"
             )
-        if self.policy == "patterns" and self.algorithm not in ("ppo", "a2c"):
+        is_actor = self.policy in ACTOR_CRITIC_POLICIES
+        if is_actor and self.algorithm not in ("ppo", "a2c"):
             raise ValueError(
-                f"policy: 'patterns' does not fit algorithm={self.algorithm!r}; "
+                f"policy: {self.policy!r} does not fit algorithm={self.algorithm!r}; "
                 "allowed with it: ppo, a2c"
             )
         if self.target_lines is not None and not self.evaluation:
@@ -422,8 +432,9 @@ class TrainingConfig(BaseModel):
     @property
     def _observation_bytes(self) -> int:
         """What one observation takes in a buffer of SB3's, which keeps its type."""
-        if self.observation == "afterstates":
-            return (4 * self.columns + 1) * _N_AFTERSTATE * 4
+        if self.observation in AFTERSTATES:
+            n_heights = self.columns if self.observation == "heights" else 0
+            return (4 * self.columns + 1) * (_N_AFTERSTATE + n_heights) * 4
         cells = self.rows * self.columns
         if self.is_benchmark:
             planes, flags = 1, _N_PIECES * (1 + (self.previews or 0))
@@ -463,7 +474,7 @@ class TrainingConfig(BaseModel):
     @property
     def learned_rows(self) -> int:
         """Rows of the games that are learned from: not more than `rows`."""
-        can_be_low = self.is_benchmark and self.observation == "afterstates"
+        can_be_low = self.is_benchmark and self.observation in AFTERSTATES
         return min(self.rows, self.training_rows) if can_be_low else self.rows
 
     def most_evaluated_lines(self, max_pieces: int) -> float:
@@ -551,10 +562,14 @@ PRESETS: dict[str, Preset] = {
         {},
     ),
     "deep": Preset(
-        "the same features through a hidden layer beside the sum, for who has minutes: "
-        "on ten rows 2,400 lines after 10 s, 4,000 after a minute, 4,900 after ten "
-        "(medians of five seeds; the sum alone, given as long, comes to 5,100)",
-        {"policy": "mlp", "gamma": 0.995, "learning_rate_halving": 1_600_000},
+        "the same features, and beside their sum a network of tuples: a weight for "
+        "every four neighbouring steps of the surface, for who has minutes",
+        {
+            "observation": "heights",
+            "policy": "tuples",
+            "gamma": 0.995,
+            "learning_rate_halving": 1_600_000,
+        },
     ),
     "board": Preset(
         "no features: the cells of the board after each placement, window by window; "

@@ -126,7 +126,7 @@ UNIFORM_10 = {"rows": 10, "columns": 10, "randomizer": "uniform"}
 FEW_GAMES = {"n_envs": 32, "n_steps": 32}
 # Looks further ahead, and goes on learning, as `deep` does: for minutes, where the
 # defaults are for seconds.
-PATIENT = {**PRESETS["deep"].fields, "policy": "linear"}
+PATIENT = {"gamma": 0.995, "learning_rate_halving": 1_600_000}
 
 
 def curves() -> list[Curve]:

@@ -18,7 +18,7 @@ from tetris_widget import BoardExtractor
 from tetris_widget.envs import ENV_ID, KEYS_ENV_ID, TetrisEnv, TetrisVecEnv
 
 REWARD = {"lines": 1.0, "score": 0.01, "holes": -0.1, "game_over": -1.0}
-PLACEMENTS = ("afterstates", "both", "board", "flat", "dict")
+PLACEMENTS = ("afterstates", "heights", "both", "board", "flat", "dict")
 GUIDELINE = ("board", "flat", "dict")
 COMBINATIONS = [
     *itertools.product(["placements"], PLACEMENTS, [0, 2], [False]),

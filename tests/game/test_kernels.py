@@ -80,6 +80,33 @@ def test_every_placement_equals_the_reference(
     check_every_placement(games, board_of(games))
 
 
+def heights(board: Board) -> list[int]:
+    """How high each column of a board is, top row first."""
+    return [
+        len(board) - next((y for y, cell in enumerate(column) if cell), len(board))
+        for column in zip(*board, strict=True)
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), size=sizes, moves=st.integers(0, 40))
+def test_heights_are_told_behind_the_features(
+    seed: int, size: tuple[int, int], moves: int
+) -> None:
+    games = random_games(seed, *size, moves)
+    board, plain = board_of(games), observed(games)
+    shape = (1, *plain.shape[:-1], plain.shape[-1] + games.n_columns)
+    out = np.full(shape, 9.0)  # what was there before
+    kernels.observe_afterstates(games.columns, games.piece, games.rows, ONE, out)
+    n = len(FEATURES)
+    assert np.array_equal(np.delete(out[0], np.s_[n:-1], axis=-1), plain)
+    assert out[0, -1, n:-1].tolist() == heights(board)
+    for action in range(games.n_actions):
+        after = placed(games, board, action)
+        expected = [0] * games.n_columns if after is None else heights(after[0])
+        assert out[0, action, n:-1].tolist() == expected
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), size=sizes)
 def test_the_greedy_move_is_the_first_of_the_highest_scores(

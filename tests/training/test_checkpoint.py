@@ -49,6 +49,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
         "observation": "board",
         "policy": "patterns",
     },
+    "ppo by tuples": {"algorithm": "ppo", "observation": "heights", "policy": "tuples"},
     "ppo on the board": {"algorithm": "ppo", "observation": "board", "policy": "mlp"},
     "dqn on the board": {
         "algorithm": "dqn",

@@ -43,6 +43,7 @@ def test_each_kind_of_run_is_compiled_for_itself() -> None:
         {"policy": "mlp"},
         {"algorithm": "dqn"},
         {"observation": "board", "policy": "patterns"},
+        {"observation": "heights", "policy": "tuples"},
         {"observation": "flat", "policy": "mlp"},
         {"action": "keys", "observation": "flat", "policy": "mlp"},
     ]

@@ -32,7 +32,11 @@ ALL = [
     for algorithm in ("ppo", "maskable_ppo", "dqn", "a2c")
     for pair in [*PAIRS, ("board", "cnn")]
 ]
-ALL += [(algorithm, "board", "patterns") for algorithm in ("ppo", "a2c")]
+ALL += [
+    (algorithm, *pair)
+    for algorithm in ("ppo", "a2c")
+    for pair in [("board", "patterns"), ("heights", "tuples")]
+]
 
 
 def make(**options: Any) -> tuple[TrainingConfig, Any, TetrisVecEnv]:
@@ -160,8 +164,9 @@ def test_learning_leaves_nothing_among_temporary_files(
 def test_evaluation_and_display_leave_the_training_alone() -> None:
     config, model, _ = make(evaluation_games=5, evaluation_max_pieces=50)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    for policy in ("linear", "mlp"):
-        other, network, _ = make(policy=policy, evaluation_games=2)
+    for observation, policy in [*PAIRS, ("heights", "tuples")]:
+        seen: Any = {"observation": observation, "policy": policy}
+        other, network, _ = make(**seen, evaluation_games=2)
         before = torch.get_rng_state(), np.random.get_state()[1].copy()
         evaluate(other, network)
         DisplayGame(other).move(network)

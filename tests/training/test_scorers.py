@@ -16,25 +16,37 @@ from tetris_widget.training.evaluation import Player, Table
 from tetris_widget.training.policies import (
     AfterstateNet,
     MaskedCategorical,
+    Scorer,
+    TupleScorer,
     build_model,
 )
 
 N = 64
 
 
-@pytest.fixture(params=[True, False], ids=["linear", "network"])
-def net(request: pytest.FixtureRequest) -> AfterstateNet:
-    torch.manual_seed(0)
-    made = AfterstateNet(len(FEATURES), is_linear=request.param)
-    for layer in (made.scorer.layers, made.scorer.last):
-        if layer is not None:
-            layer.weight.data.mul_(10)  # far from uniform
-    return made
+@pytest.fixture(params=["linear", "network", "tuples"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
-def observations() -> torch.Tensor:
-    env = TetrisVecEnv(N, rows=10, columns=7, seed=0)
+def net(kind: str) -> AfterstateNet:
+    torch.manual_seed(0)
+    if kind == "tuples":
+        scorer: Scorer | TupleScorer = TupleScorer()
+        scorer.tuples.data.normal_(std=3.0)
+    else:
+        scorer = Scorer(is_linear=kind == "linear")
+    for layer in (scorer.layers, getattr(scorer, "last", None)):
+        if layer is not None:
+            layer.weight.data.mul_(10)  # far from uniform
+    return AfterstateNet(scorer)
+
+
+@pytest.fixture
+def observations(kind: str) -> torch.Tensor:
+    observation = "heights" if kind == "tuples" else "afterstates"
+    env = TetrisVecEnv(N, rows=10, columns=7, seed=0, observation=observation)
     seen = env.reset()
     rng = np.random.default_rng(0)
     for _ in range(15):
@@ -49,8 +61,9 @@ def by_torch(net: AfterstateNet, observations: torch.Tensor) -> MaskedCategorica
 
 def value_by_torch(net: AfterstateNet, observations: torch.Tensor) -> torch.Tensor:
     shares = by_torch(net, observations).log_probabilities.exp().detach()
-    expected = (shares[..., None] * observations[:, :-1, :-1]).sum(1)
-    return net.critic(torch.cat((observations[:, -1, :-1], expected), -1))  # type: ignore[no-any-return]
+    features = observations[..., : len(FEATURES)]
+    expected = (shares[..., None] * features[:, :-1]).sum(1)
+    return net.critic(torch.cat((features[:, -1], expected), -1))  # type: ignore[no-any-return]
 
 
 def test_choices_are_legal_and_told_as_torch_tells_them(
@@ -103,9 +116,9 @@ def test_judgements_and_gradients_are_torchs(
 
 
 def test_an_observation_without_a_legal_placement_has_a_value(
-    net: AfterstateNet,
+    net: AfterstateNet, observations: torch.Tensor
 ) -> None:
-    nothing = torch.zeros(2, 29, len(FEATURES) + 1)
+    nothing = torch.zeros_like(observations[:2])
     with torch.no_grad():
         actions, values, log_probs = net.choose(nothing, deterministic=False)
         assert torch.allclose(values, net.value(nothing))
@@ -113,11 +126,18 @@ def test_an_observation_without_a_legal_placement_has_a_value(
         assert torch.allclose(log_probs, by_torch(net, nothing).log_prob(actions))
 
 
-def test_whole_games_are_played_as_the_network_says() -> None:
-    options: dict[str, Any] = {"rows": 10, "columns": 7, "n_envs": N, "batch_size": N}
-    config = TrainingConfig(policy="mlp", seed=3, **options)
-    env = TetrisVecEnv(N, rows=10, columns=7, seed=3)
+@pytest.mark.parametrize(
+    ("observation", "policy"), [("afterstates", "mlp"), ("heights", "tuples")]
+)
+def test_whole_games_are_played_as_the_policy_says(
+    observation: str, policy: str
+) -> None:
+    shape: dict[str, Any] = {"rows": 10, "columns": 7, "observation": observation}
+    config = TrainingConfig(policy=policy, seed=3, n_envs=N, batch_size=N, **shape)
+    env = TetrisVecEnv(N, seed=3, **shape)
     model: Any = build_model(config, env)
+    if policy == "tuples":
+        model.policy.net.scorer.tuples.data.normal_(std=3.0)
     table = Table(config, N, 3)
     observations = env.reset()
     player = Player(model)

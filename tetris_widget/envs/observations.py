@@ -15,7 +15,7 @@ from tetris_widget.game import FEATURES, Games, kernels
 from tetris_widget.game.features import FEATURE_SCALE
 from tetris_widget.game.pieces import N_PIECES
 
-OBSERVATIONS = ("afterstates", "board", "flat", "dict", "both")
+OBSERVATIONS = ("afterstates", "heights", "board", "flat", "dict", "both")
 # The largest is cumulative_wells on 28 × 12: 6 wells of 28 cells, scaled, is 244.
 MAX_FEATURE = 250.0
 
@@ -32,6 +32,9 @@ def observation_space(
     the board that action `a` leads to and, last, 1 if it is legal; rows of illegal
     actions are 0. The last row has the features of the present board.
 
+    `heights`: (4 × columns + 1, features + columns + 1). The same, with the heights of
+    the columns behind the features, in rows.
+
     `board`: (8 + 7 × previews, rows, columns) bytes, 0 or 1. The cells, top row first;
     then seven planes for the current piece, of which its own is 1, and for each of the
     next ones that are shown.
@@ -45,8 +48,9 @@ def observation_space(
         ValueError: `observation` is none of these.
     """
     n_pieces = 1 + previews
-    if observation == "afterstates":
-        shape = (4 * columns + 1, len(FEATURES) + 1)
+    if observation in ("afterstates", "heights"):
+        n_heights = columns if observation == "heights" else 0
+        shape = (4 * columns + 1, len(FEATURES) + n_heights + 1)
         return Box(0.0, MAX_FEATURE, shape, np.float32)
     if observation == "board":
         return Box(0, 1, (1 + N_PIECES * n_pieces, rows, columns), np.uint8)
@@ -145,7 +149,7 @@ class Observer:
     ) -> Array:
         out, shown_columns, shown_pieces = page
         rows = self._rows
-        if self._observation == "afterstates":
+        if self._observation in ("afterstates", "heights"):
             current = pieces if pieces.ndim == 1 else np.ascontiguousarray(pieces[:, 0])
             kernels.observe_afterstates(columns, current, rows, FEATURE_SCALE, out)
             return out

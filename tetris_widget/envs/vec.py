@@ -67,8 +67,9 @@ class TetrisVecEnv(ArrayVecEnv):
         columns: 4 to 12.
         randomizer: `bag` or `uniform`.
         action: `placements`, `keys` or `reachable`.
-        observation: `afterstates` (the default of placements), `both`, `board`, `flat`
-            (the default of the others) or `dict`; the first two of placements only.
+        observation: `afterstates` (the default of placements), `heights`, `both`,
+            `board`, `flat` (the default of the others) or `dict`; the first three of
+            placements only.
         reward: a weight for each of its terms (`config.REWARD_TERMS`, see
             `envs.rewards`); one whose weight is 0 is only reported. Can be changed at
             any time: `set_attr("reward", {"lines": 1, "holes": -0.5})`. Under guideline

@@ -790,17 +790,31 @@ def paint(cells, piece, rotation, column, row):
             cells[i, c] = 0
 
 
+@njit(cache=True)
+def stand(desk, piece, rotation, column, n_columns, target, flat):
+    """Write the heights after a placement that clears no line, behind its features."""
+    at = target + N_FEATURES
+    for c in range(n_columns):
+        flat[at + c] = desk[HEIGHTS_OF + FIRST + c]
+    top = desk[LANDS_AT + column]
+    for j in range(WIDTHS[piece, rotation]):
+        flat[at + column + j] = top + OUTLINES[piece, rotation, TOP, j]
+
+
 @njit(cache=True, nogil=True)
 def observe_afterstates(columns, pieces, rows, scale, out):
     """Write the `afterstates` observation of each board with its current piece.
 
+    Where there is room for them, the heights of the columns too: that of `heights`.
+
     Args:
         pieces: (n,) the current piece of each.
         scale: (features,) factors of the features.
-        out: (n, 4 × columns + 1, features + 1).
+        out: (n, 4 × columns + 1, features + 1), or columns more.
     """
     n_columns = columns.shape[1]
-    size = N_FEATURES + 1
+    size = out.shape[2]
+    has_heights = size > N_FEATURES + 1
     desk = new_desk(n_columns, rows)
     scaled = np.empty(N_FEATURES * LANES, np.float32)
     factors = undoubled(scale)
@@ -814,6 +828,9 @@ def observe_afterstates(columns, pieces, rows, scale, out):
             flat[i] = 0.0
         for i in range(N_FEATURES):
             flat[present + i] = np.float32(desk[SUMS + i]) * factors[i]
+        if has_heights:
+            for c in range(n_columns):
+                flat[present + N_FEATURES + c] = desk[HEIGHTS_OF + FIRST + c]
         n_clearing = 0
         for rotation in range(ROTATIONS[piece]):
             describe(desk, piece, rotation)
@@ -828,7 +845,7 @@ def observe_afterstates(columns, pieces, rows, scale, out):
                     continue
                 action = rotation * n_columns + column
                 target = start + action * size
-                flat[target + N_FEATURES] = 1.0
+                flat[target + size - 1] = 1.0
                 if desk[FILLS + column]:
                     desk[CLEARING + n_clearing] = action
                     desk[CLEARING_AT + n_clearing] = desk[LANDS_AT + column]
@@ -836,11 +853,16 @@ def observe_afterstates(columns, pieces, rows, scale, out):
                     continue
                 for i in range(N_FEATURES):
                     flat[target + i] = scaled[i * LANES + column]
+                if has_heights:
+                    stand(desk, piece, rotation, column, n_columns, target, flat)
         for k in range(n_clearing):
             describe_clearing(desk, columns[game], piece, k)
             target = start + desk[CLEARING + k] * size
             for i in range(N_FEATURES):
                 flat[target + i] = np.float32(desk[SUMS + i]) * factors[i]
+            if has_heights:
+                for c in range(n_columns):
+                    flat[target + N_FEATURES + c] = desk[HEIGHTS_OF + FIRST + c]
 
 
 @njit(cache=True, nogil=True)

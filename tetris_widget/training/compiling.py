@@ -28,6 +28,7 @@ SOURCES = (
     "training/linear.py",
     "training/network.py",
     "training/patterns.py",
+    "training/tuples.py",
     "training/dense.py",
 )
 # Of a configuration: which of it a run needs.

@@ -19,12 +19,13 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from tetris_widget.config import TrainingConfig
 from tetris_widget.game import kernels
-from tetris_widget.training import dense, network, patterns
+from tetris_widget.training import dense, network, patterns, tuples
 from tetris_widget.training.policies import (
     dense_weights,
     linear_weights,
     network_weights,
     pattern_weights,
+    tuple_weights,
 )
 from tetris_widget.training.table import Table
 
@@ -256,7 +257,10 @@ def _compiled_play(policy: Any) -> Callable[..., int] | None:
     if table is not None:
         return _bind(patterns.play_greedy, table)
     layers = network_weights(policy)
-    return None if layers is None else _bind(network.play_greedy, layers)
+    if layers is not None:
+        return _bind(network.play_greedy, layers)
+    weighed = tuple_weights(policy)
+    return None if weighed is None else _bind(tuples.play_greedy, weighed)
 
 
 def _bind(kernel: Callable[..., int], *scored_by: Any) -> Callable[..., int]:
