@@ -1,4 +1,4 @@
-"""The compiled scorers, linear and network: torch's own numbers and gradients."""
+"""The compiled scorers of afterstates: torch's own numbers and gradients."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from tetris_widget.training.evaluation import Player, Table
 from tetris_widget.training.policies import (
     AfterstateNet,
     MaskedCategorical,
-    Scorer,
-    TupleScorer,
+    TupleNet,
     build_model,
 )
+from tetris_widget.training.tuples import distinct_tuples, tuples_of
 
 N = 64
 
 
+Net = AfterstateNet | TupleNet
+
+
 @pytest.fixture(params=["linear", "network", "tuples"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def net(kind: str) -> AfterstateNet:
+def net(request: pytest.FixtureRequest) -> Net:
     torch.manual_seed(0)
-    if kind == "tuples":
-        scorer: Scorer | TupleScorer = TupleScorer()
-        scorer.tuples.data.normal_(std=3.0)
-    else:
-        scorer = Scorer(is_linear=kind == "linear")
-    for layer in (scorer.layers, getattr(scorer, "last", None)):
+    if request.param == "tuples":
+        by_tuples = TupleNet()
+        by_tuples.layers.weight.data.mul_(10)  # far from uniform
+        by_tuples.tuples.data.normal_(std=3.0)
+        by_tuples.worths.data.normal_()
+        return by_tuples
+    made = AfterstateNet(len(FEATURES), is_linear=request.param == "linear")
+    for layer in (made.scorer.layers, made.scorer.last):
         if layer is not None:
-            layer.weight.data.mul_(10)  # far from uniform
-    return AfterstateNet(scorer)
+            layer.weight.data.mul_(10)
+    return made
 
 
 @pytest.fixture
-def observations(kind: str) -> torch.Tensor:
-    observation = "heights" if kind == "tuples" else "afterstates"
+def observations(net: Net) -> torch.Tensor:
+    observation = "heights" if isinstance(net, TupleNet) else "afterstates"
     env = TetrisVecEnv(N, rows=10, columns=7, seed=0, observation=observation)
     seen = env.reset()
     rng = np.random.default_rng(0)
@@ -55,19 +55,26 @@ def observations(kind: str) -> torch.Tensor:
     return torch.from_numpy(seen.copy())
 
 
-def by_torch(net: AfterstateNet, observations: torch.Tensor) -> MaskedCategorical:
+def by_torch(net: Net, observations: torch.Tensor) -> MaskedCategorical:
     return MaskedCategorical(net.scorer(observations))
 
 
-def value_by_torch(net: AfterstateNet, observations: torch.Tensor) -> torch.Tensor:
+def value_by_torch(net: Net, observations: torch.Tensor) -> torch.Tensor:
     shares = by_torch(net, observations).log_probabilities.exp().detach()
     features = observations[..., : len(FEATURES)]
     expected = (shares[..., None] * features[:, :-1]).sum(1)
-    return net.critic(torch.cat((features[:, -1], expected), -1))  # type: ignore[no-any-return]
+    value: torch.Tensor = net.critic(torch.cat((features[:, -1], expected), -1))
+    if isinstance(net, TupleNet):
+        surfaces = observations[:, :-1, len(FEATURES) : -1]
+        worths = net.worths[net.kind_of][tuples_of(surfaces)].sum(-1)
+        # What no placement leads to is a surface of zeros.
+        worths = worths * observations[:, :-1, -1]
+        value = value + (shares * worths).sum(-1, keepdim=True)
+    return value
 
 
 def test_choices_are_legal_and_told_as_torch_tells_them(
-    net: AfterstateNet, observations: torch.Tensor
+    net: Net, observations: torch.Tensor
 ) -> None:
     with torch.no_grad():
         actions, values, log_probs = net.choose(observations, deterministic=False)
@@ -77,9 +84,7 @@ def test_choices_are_legal_and_told_as_torch_tells_them(
         assert torch.allclose(values, value_by_torch(net, observations), atol=1e-5)
 
 
-def test_choices_follow_the_probabilities(
-    net: AfterstateNet, observations: torch.Tensor
-) -> None:
+def test_choices_follow_the_probabilities(net: Net, observations: torch.Tensor) -> None:
     many = observations[:1].repeat(20_000, 1, 1)
     with torch.no_grad():
         actions, _, _ = net.choose(many, deterministic=False)
@@ -90,7 +95,7 @@ def test_choices_follow_the_probabilities(
 
 
 def test_judgements_and_gradients_are_torchs(
-    net: AfterstateNet, observations: torch.Tensor
+    net: Net, observations: torch.Tensor
 ) -> None:
     with torch.no_grad():
         actions, _, _ = net.choose(observations, deterministic=False)
@@ -116,7 +121,7 @@ def test_judgements_and_gradients_are_torchs(
 
 
 def test_an_observation_without_a_legal_placement_has_a_value(
-    net: AfterstateNet, observations: torch.Tensor
+    net: Net, observations: torch.Tensor
 ) -> None:
     nothing = torch.zeros_like(observations[:2])
     with torch.no_grad():
@@ -133,11 +138,12 @@ def test_whole_games_are_played_as_the_policy_says(
     observation: str, policy: str
 ) -> None:
     shape: dict[str, Any] = {"rows": 10, "columns": 7, "observation": observation}
-    config = TrainingConfig(policy=policy, seed=3, n_envs=N, batch_size=N, **shape)
+    learner: dict[str, Any] = {"policy": policy, "n_envs": N, "batch_size": N}
+    config = TrainingConfig(seed=3, **learner, **shape)
     env = TetrisVecEnv(N, seed=3, **shape)
     model: Any = build_model(config, env)
     if policy == "tuples":
-        model.policy.net.scorer.tuples.data.normal_(std=3.0)
+        model.policy.net.tuples.data.normal_(std=3.0)
     table = Table(config, N, 3)
     observations = env.reset()
     player = Player(model)
@@ -146,3 +152,30 @@ def test_whole_games_are_played_as_the_policy_says(
         actions, _ = model.predict(observations, deterministic=True)
         observations = env.step(actions)[0]
         assert np.array_equal(table.games.columns, env.games.columns)
+
+
+def test_a_tuple_weighs_as_its_mirror_image_and_as_no_other() -> None:
+    kind_of, n_kinds = distinct_tuples()
+    # Surfaces of five columns: all steps from -4 to 4, of which the far ones are one.
+    steps = torch.cartesian_prod(*[torch.arange(-4, 5)] * 4).float()
+    heights = torch.cat((torch.zeros(len(steps), 1), steps.cumsum(-1)), -1) + 20
+    middle = tuples_of(heights)[:, 1]  # the one without a wall in it
+    mirrored = tuples_of(heights.flip(-1))[:, 1]
+    kinds = kind_of[middle.numpy()]
+    assert np.array_equal(kinds, kind_of[mirrored.numpy()])
+    shown = steps.clamp(-3, 3)
+    both = {
+        kind: {tuple(row) for row in shown[torch.from_numpy(kinds == kind)].tolist()}
+        for kind in np.unique(kinds)
+    }
+    # 7⁴ tuples, of which 7² are their own mirror images.
+    assert len(both) == n_kinds == (7**4 + 7**2) // 2
+    for rows in both.values():
+        one = next(iter(rows))
+        assert rows == {one, tuple(-step for step in reversed(one))}
+
+
+def test_walls_are_far_steps() -> None:
+    digits = tuples_of(torch.tensor([[2.0, 2.0, 3.0, 0.0]]))[0]
+    octal = [f"{number:04o}" for number in digits.tolist()]
+    assert octal == ["0340", "3406"]

@@ -62,15 +62,15 @@ class Scorer(nn.Module):
     """Scores every placement by the features of the board that it leads to.
 
     Args:
+        n_features: of one board.
         is_linear: one linear layer; otherwise a hidden layer beside it, which learns
             what a sum of features cannot say.
     """
 
-    def __init__(self, is_linear: bool) -> None:
+    def __init__(self, n_features: int, is_linear: bool) -> None:
         super().__init__()
-        n = len(FEATURES)
-        self.layers = _last_layer(n)
-        self.hidden = None if is_linear else nn.Linear(n, network.HIDDEN)
+        self.layers = _last_layer(n_features)
+        self.hidden = None if is_linear else nn.Linear(n_features, network.HIDDEN)
         self.last = None if is_linear else _last_layer(network.HIDDEN)
 
     def forward(self, observation: Tensor) -> Tensor:
@@ -98,71 +98,6 @@ class Scorer(nn.Module):
             self.hidden.weight.T.contiguous(),
             self.hidden.bias,
             self.last.weight[0] * LOGIT_SCALE,
-        )
-
-    def choose(self, observation: Tensor, *arguments: Any) -> None:
-        """Draw placements; see `linear.choose`."""
-        if self.hidden is None:
-            weights = (self.layers.weight[0] * LOGIT_SCALE).detach().numpy()
-            linear.choose(observation.numpy(), weights, *arguments)
-        else:
-            layers = tuple(layer.detach().numpy() for layer in self.network())
-            network.choose(observation.numpy(), layers, *arguments)
-
-    def judge(
-        self, observation: Tensor, actions: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return log probabilities, entropies, and features to expect (batch, F)."""
-        if self.hidden is None:
-            return linear.Judgement.apply(  # type: ignore[no-any-return, no-untyped-call]
-                self.layers.weight[0] * LOGIT_SCALE,
-                observation,
-                actions,
-                LOWEST_LOG_PROBABILITY,
-            )
-        return network.Judgement.apply(  # type: ignore[no-any-return, no-untyped-call]
-            observation, actions, LOWEST_LOG_PROBABILITY, *self.network()
-        )
-
-
-class TupleScorer(nn.Module):
-    """Scores every placement by features, and by tuples of heights in a table."""
-
-    kind_of: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        kind_of, n_kinds = tuples.distinct_tuples()
-        self.register_buffer("kind_of", torch.from_numpy(kind_of), persistent=False)
-        self.layers = _last_layer(len(FEATURES))
-        self.tuples = nn.Parameter(torch.zeros(n_kinds))
-
-    def forward(self, observation: Tensor) -> Tensor:
-        """Return masked scores (batch, actions) of `heights` observations."""
-        linear, table = self.weights()
-        boards = observation[:, :-1]
-        n = len(FEATURES)
-        found = tuples.tuples_of(boards[..., n:-1])
-        by_features = boards[..., :n] @ linear
-        scores = (by_features + table[found].double().sum(-1)).float()
-        return scores.masked_fill(boards[..., -1] < 0.5, MASKED)
-
-    def weights(self) -> tuple[Tensor, Tensor]:
-        """Return the weights, as `training.tuples` asks for them."""
-        table = self.tuples[self.kind_of] * (LOGIT_SCALE * TUPLE_SCALE)
-        return self.layers.weight[0] * LOGIT_SCALE, table
-
-    def choose(self, observation: Tensor, *arguments: Any) -> None:
-        """Draw placements; see `linear.choose`."""
-        weights = tuple(weight.detach().numpy() for weight in self.weights())
-        tuples.choose(observation.numpy(), weights, *arguments)
-
-    def judge(
-        self, observation: Tensor, actions: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return log probabilities, entropies, and features to expect (batch, F)."""
-        return tuples.Judgement.apply(  # type: ignore[no-any-return, no-untyped-call]
-            observation, actions, LOWEST_LOG_PROBABILITY, *self.weights()
         )
 
 
@@ -218,11 +153,12 @@ class AfterstateNet(nn.Module):
     which tell it what the current piece is good for.
     """
 
-    def __init__(self, scorer: Scorer | TupleScorer) -> None:
+    def __init__(self, n_features: int, is_linear: bool) -> None:
         super().__init__()
-        self.scorer = scorer
+        self._is_linear = is_linear
+        self.scorer = Scorer(n_features, is_linear)
         self.critic = nn.Sequential(
-            nn.Linear(2 * len(FEATURES), CRITIC_HIDDEN),
+            nn.Linear(2 * n_features, CRITIC_HIDDEN),
             nn.ReLU(),
             nn.Linear(CRITIC_HIDDEN, 1),
         )
@@ -243,14 +179,19 @@ class AfterstateNet(nn.Module):
         n = len(observation)
         actions = torch.empty(n, dtype=torch.int64)
         log_probs, values = torch.empty(n), torch.empty(n, 1)
-        self.scorer.choose(
-            observation,
+        arguments = (
             tuple(parameter.detach().numpy() for parameter in self.critic.parameters()),
             torch.rand(n).numpy(),
             actions.numpy(),
             log_probs.numpy(),
             values.numpy()[:, 0],
         )
+        if self._is_linear:
+            weights = self._weights().detach().numpy()
+            linear.choose(observation.numpy(), weights, *arguments)
+        else:
+            layers = tuple(layer.detach().numpy() for layer in self.scorer.network())
+            network.choose(observation.numpy(), layers, *arguments)
         return actions, values, log_probs
 
     def judge(
@@ -262,7 +203,15 @@ class AfterstateNet(nn.Module):
             distribution = MaskedCategorical(logits)
             values = self._value(observation, self._expected(observation, logits))
             return values, distribution.log_prob(actions), distribution.entropy()
-        log_probs, entropies, expected = self.scorer.judge(observation, actions)
+        log_probs, entropies, expected = (
+            linear.Judgement.apply(  # type: ignore[no-untyped-call]
+                self._weights(), observation, actions, LOWEST_LOG_PROBABILITY
+            )
+            if self._is_linear
+            else network.Judgement.apply(  # type: ignore[no-untyped-call]
+                observation, actions, LOWEST_LOG_PROBABILITY, *self.scorer.network()
+            )
+        )
         return self._value(observation, expected), log_probs, entropies
 
     def value(self, observation: Tensor) -> Tensor:
@@ -272,14 +221,16 @@ class AfterstateNet(nn.Module):
         )
         return self.judge(observation, nothing)[0]
 
+    def _weights(self) -> Tensor:
+        return self.scorer.layers.weight[0] * LOGIT_SCALE
+
     def _expected(self, observation: Tensor, logits: Tensor) -> Tensor:
         # The present board, the last row, has no share in what is expected.
         shares = functional.pad(functional.softmax(logits.detach(), -1), (0, 1))
-        return torch.bmm(shares[:, None], observation)[:, 0, : len(FEATURES)]
+        return torch.bmm(shares[:, None], observation)[:, 0, :-1]
 
     def _value(self, observation: Tensor, expected: Tensor) -> Tensor:
-        present = observation[:, -1, : len(FEATURES)]
-        return self.critic(torch.cat((present, expected), -1))  # type: ignore[no-any-return]
+        return self.critic(torch.cat((observation[:, -1, :-1], expected), -1))  # type: ignore[no-any-return]
 
 
 class PatternNet(nn.Module):
@@ -353,6 +304,89 @@ class PatternNet(nn.Module):
         return self.critic(expected * PATTERN_SCALE)  # type: ignore[no-any-return]
 
 
+class TupleNet(nn.Module):
+    """Scores placements by features and by tuples of heights, and values.
+
+    The critic sees what `AfterstateNet`'s does, and has a table of its own: what each
+    tuple of the boards to expect is worth.
+    """
+
+    kind_of: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        kind_of, n_kinds = tuples.distinct_tuples()
+        self.register_buffer("kind_of", torch.from_numpy(kind_of), persistent=False)
+        self.layers = _last_layer(len(FEATURES))
+        self.tuples = nn.Parameter(torch.zeros(n_kinds))
+        self.critic = nn.Sequential(
+            nn.Linear(2 * len(FEATURES), CRITIC_HIDDEN),
+            nn.ReLU(),
+            nn.Linear(CRITIC_HIDDEN, 1),
+        )
+        self.worths = nn.Parameter(torch.zeros(n_kinds))
+
+    def choose(
+        self, observation: Tensor, deterministic: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return actions (batch,), values (batch, 1) and log probabilities (batch,).
+
+        No gradients go through them.
+        """
+        if deterministic:
+            distribution = MaskedCategorical(self.scorer(observation))
+            actions = distribution.mode()
+            return actions, self.value(observation), distribution.log_prob(actions)
+        n = len(observation)
+        actions = torch.empty(n, dtype=torch.int64)
+        log_probs, values = torch.empty(n), torch.empty(n, 1)
+        critic = (*self.critic.parameters(), self.worths[self.kind_of])
+        tuples.choose(
+            observation.numpy(),
+            tuple(weight.detach().numpy() for weight in self.weights()),
+            tuple(weight.detach().numpy() for weight in critic),
+            torch.rand(n).numpy(),
+            actions.numpy(),
+            log_probs.numpy(),
+            values.numpy()[:, 0],
+        )
+        return actions, values, log_probs
+
+    def judge(
+        self, observation: Tensor, actions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return values (batch, 1), log probabilities and entropies (batch,)."""
+        log_probs, entropies, promises, expected = tuples.Judgement.apply(  # type: ignore[no-untyped-call]
+            observation,
+            actions,
+            LOWEST_LOG_PROBABILITY,
+            *self.weights(),
+            self.worths[self.kind_of],
+        )
+        present = observation[:, -1, : len(FEATURES)]
+        by_features = self.critic(torch.cat((present, expected), -1))
+        return by_features + promises[:, None], log_probs, entropies
+
+    def value(self, observation: Tensor) -> Tensor:
+        """Return values (batch, 1)."""
+        return self.judge(
+            observation, torch.zeros(len(observation), dtype=torch.int64)
+        )[0]
+
+    def scorer(self, observation: Tensor) -> Tensor:
+        """Return masked scores (batch, actions)."""
+        by_feature, table = self.weights()
+        boards, n = observation[:, :-1], len(FEATURES)
+        by_tuples = table[tuples.tuples_of(boards[..., n:-1])].double().sum(-1)
+        scores = (boards[..., :n] @ by_feature + by_tuples).float()
+        return scores.masked_fill(boards[..., -1] < 0.5, MASKED)
+
+    def weights(self) -> tuple[Tensor, Tensor]:
+        """Return the weights of features and tuples, as `training.tuples` has them."""
+        table = self.tuples[self.kind_of] * (LOGIT_SCALE * TUPLE_SCALE)
+        return self.layers.weight[0] * LOGIT_SCALE, table
+
+
 class AfterstatePolicy(ActorCriticPolicy):
     """PPO's and A2C's policy on `afterstates` observations."""
 
@@ -365,8 +399,8 @@ class AfterstatePolicy(ActorCriticPolicy):
         options: dict[str, Any] = {"lr": lr_schedule(1), **self.optimizer_kwargs}
         self.optimizer = self.optimizer_class(self.parameters(), **options)
 
-    def _make_net(self) -> AfterstateNet | PatternNet:
-        return AfterstateNet(Scorer(self.is_linear))
+    def _make_net(self) -> AfterstateNet | PatternNet | TupleNet:
+        return AfterstateNet(_n_features(self.observation_space), self.is_linear)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), "is_linear": self.is_linear}
@@ -402,8 +436,8 @@ class PatternPolicy(AfterstatePolicy):
 class TuplePolicy(AfterstatePolicy):
     """PPO's and A2C's policy that scores tuples in `heights` observations."""
 
-    def _make_net(self) -> AfterstateNet:
-        return AfterstateNet(TupleScorer())
+    def _make_net(self) -> TupleNet:
+        return TupleNet()
 
 
 class MaskableAfterstatePolicy(MaskableActorCriticPolicy):
@@ -418,7 +452,7 @@ class MaskableAfterstatePolicy(MaskableActorCriticPolicy):
         super().__init__(*args, **kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
-        self.net = AfterstateNet(Scorer(self.is_linear))
+        self.net = AfterstateNet(_n_features(self.observation_space), self.is_linear)
         options: dict[str, Any] = {"lr": lr_schedule(1), **self.optimizer_kwargs}
         self.optimizer = self.optimizer_class(self.parameters(), **options)
 
@@ -451,7 +485,7 @@ class AfterstateQNetwork(QNetwork):
 
     def __init__(self, *args: Any, is_linear: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.q_net: Any = Scorer(is_linear)
+        self.q_net: Any = Scorer(_n_features(self.observation_space), is_linear)
 
     def forward(self, obs: Any) -> Tensor:
         """Return Q values (batch, actions); illegal ones are very low."""
@@ -641,10 +675,10 @@ def tuple_weights(policy: Any) -> tuple[np.ndarray[Any, Any], ...] | None:
 
     See `training.tuples`.
     """
-    scorer = getattr(getattr(policy, "net", None), "scorer", None)
-    if not isinstance(scorer, TupleScorer):
+    net = getattr(policy, "net", None)
+    if not isinstance(net, TupleNet):
         return None
-    return tuple(weight.detach().numpy() for weight in scorer.weights())
+    return tuple(weight.detach().numpy() for weight in net.weights())
 
 
 def dense_weights(policy: Any) -> tuple[np.ndarray[Any, Any], ...] | None:
@@ -748,3 +782,8 @@ def _last_layer(n_inputs: int) -> nn.Linear:
     layer = nn.Linear(n_inputs, 1, bias=False)
     layer.weight.data.mul_(INITIAL_SCALE)
     return layer
+
+
+def _n_features(space: spaces.Space[Any]) -> int:
+    assert space.shape is not None
+    return space.shape[-1] - 1

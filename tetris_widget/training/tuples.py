@@ -7,7 +7,8 @@ knowledge-free reinforcement learning" (2015), which looks at cells. What a sum 
 features cannot say, which pieces a surface has a place for, the table can. Deliberately
 doesn't know policies or algorithms.
 
-Weights are a tuple: linear (F,), the table (N_TUPLES,); float32.
+Weights are a tuple: linear (F,), the table (N_TUPLES,); float32. The critic has a table
+of its own, `worths`: what to expect of the tuples that the policy makes likely.
 """
 
 from __future__ import annotations
@@ -129,6 +130,21 @@ def score_legal(flat, first, n_actions, weights, work):  # type: ignore[no-untyp
     return count
 
 
+@njit(cache=True, fastmath=SUMS)
+def promise(count, n_tuples, work, worths):  # type: ignore[no-untyped-def]
+    """Return what the tuples of what is chosen are worth."""
+    _, shares, _, tuples = work
+    total = np.float32(0.0)
+    for k in range(count):
+        if shares[k] < LEAST_SHARE:
+            continue
+        worth = np.float32(0.0)
+        for i in range(n_tuples):
+            worth += worths[tuples[k, i]]
+        total += np.float32(shares[k]) * worth
+    return total
+
+
 @njit(cache=True, nogil=True, fastmath=SUMS)
 def choose(observations, weights, critic, uniforms, chosen, log_probs, values):  # type: ignore[no-untyped-def]
     """Draw a legal placement from each observation.
@@ -136,13 +152,13 @@ def choose(observations, weights, critic, uniforms, chosen, log_probs, values): 
     Args:
         observations: (n, actions + 1, features + columns + 1).
         weights: see the module.
-        critic: see `linear.choose`.
+        critic: see `linear.choose`; then its table.
         uniforms: (n,) random numbers from 0 to 1, one for each draw.
         chosen: (n,) int64, written.
         log_probs: (n,), written: of what was chosen.
         values: (n,), written: what the critic expects.
     """
-    by_unit, critic_biases, critic_last, bias = critic
+    by_unit, critic_biases, critic_last, bias, worths = critic
     transposed = np.ascontiguousarray(by_unit.T), critic_biases, critic_last, bias
     hidden = np.empty(len(critic_biases), np.float32)
     expected = np.empty(N, np.float32)
@@ -156,7 +172,9 @@ def choose(observations, weights, critic, uniforms, chosen, log_probs, values): 
         to_shares(count, work)
         expect(flat, count, work, expected)
         present = first + n_actions * size
-        values[n] = criticise(flat, present, expected, transposed, hidden)
+        values[n] = criticise(flat, present, expected, transposed, hidden) + promise(
+            count, size - N - 1 + 2 - LENGTH, work, worths
+        )
         if count == 0:
             # Only where a game is over: all are as good.
             chosen[n], log_probs[n] = 0, -np.log(n_actions)
@@ -174,17 +192,27 @@ def choose(observations, weights, critic, uniforms, chosen, log_probs, values): 
 
 @njit(cache=True, nogil=True, fastmath=SUMS)
 def judge(  # type: ignore[no-untyped-def]
-    observations, weights, lowest, chosen, log_probs, entropies, expected
+    observations,
+    weights,
+    worths,
+    lowest,
+    chosen,
+    log_probs,
+    entropies,
+    promises,
+    expected,
 ):
     """Write what is known of placements that were chosen.
 
     Args:
         observations: (n, actions + 1, features + columns + 1).
         weights: see the module.
+        worths: the critic's table.
         lowest: log probabilities below are taken for this.
         chosen: (n,) int64.
         log_probs: (n,), written.
         entropies: (n,), written, in nats.
+        promises: (n,), written: what the tuples to expect are worth.
         expected: (n, features), written: the mean features.
     """
     flat = observations.reshape(observations.size)
@@ -196,6 +224,7 @@ def judge(  # type: ignore[no-untyped-def]
         count = score_legal(flat, first, n_actions, weights, work)
         to_shares(count, work)
         expect(flat, count, work, expected[n])
+        promises[n] = promise(count, size - N - 1 + 2 - LENGTH, work, worths)
         log_prob, entropy = lowest, 0.0
         for k in range(count):
             entropy -= shares[k] * scores[k]
@@ -206,9 +235,19 @@ def judge(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, fastmath=SUMS)
 def differentiate(  # type: ignore[no-untyped-def]
-    observations, weights, lowest, chosen, of_log_prob, of_entropy, gradients
+    observations,
+    weights,
+    lowest,
+    chosen,
+    of_log_prob,
+    of_entropy,
+    of_promise,
+    gradients,
 ):
-    """Add to `gradients` the derivatives by the weights of what `judge` writes.
+    """Add to `gradients` the derivatives of what `judge` writes.
+
+    By the weights, and by the worths those of the promises, which tell the policy
+    nothing.
 
     Args:
         observations: (n, actions + 1, features + columns + 1).
@@ -217,9 +256,10 @@ def differentiate(  # type: ignore[no-untyped-def]
         chosen: (n,) int64.
         of_log_prob: (n,) derivatives of the loss by the log probabilities.
         of_entropy: (n,) the same by the entropies.
-        gradients: arrays like the weights, added to.
+        of_promise: (n,) by the promises.
+        gradients: arrays like the weights, and like the worths; added to.
     """
-    by_linear, by_table = gradients
+    by_linear, by_table, by_worth = gradients
     flat = observations.reshape(observations.size)
     n_actions, size = observations.shape[1] - 1, observations.shape[2]
     n_tuples = size - N - 1 + 2 - LENGTH
@@ -245,8 +285,10 @@ def differentiate(  # type: ignore[no-untyped-def]
             share = np.float32(exact)
             for i in range(N):
                 by_linear[i] += share * flat[rows[k] + i]
+            promised = of_promise[n] * np.float32(shares[k])
             for i in range(n_tuples):
                 by_table[tuples[k, i]] += share
+                by_worth[tuples[k, i]] += promised
 
 
 @njit(cache=True, nogil=True, fastmath=SUMS)
@@ -290,39 +332,44 @@ class Judgement(torch.autograd.Function):
         observations: Tensor,
         chosen: Tensor,
         lowest: float,
-        *weights: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return log probabilities (n,), entropies (n,), mean features (n, F)."""
+        by_feature: Tensor,
+        table: Tensor,
+        worths: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return log probabilities, entropies, promises, and mean features (n, F)."""
         n = len(observations)
-        log_probs, entropies = torch.empty(n), torch.empty(n)
+        log_probs, entropies, promises = torch.empty(3, n)
         expected = torch.empty(n, N)
         judge(
             observations.numpy(),
-            tuple(weight.numpy() for weight in weights),
+            (by_feature.numpy(), table.numpy()),
+            worths.numpy(),
             lowest,
             chosen.numpy(),
             log_probs.numpy(),
             entropies.numpy(),
+            promises.numpy(),
             expected.numpy(),
         )
-        ctx.save_for_backward(observations, chosen, *weights)
+        ctx.save_for_backward(observations, chosen, by_feature, table)
         ctx.lowest = lowest
         ctx.mark_non_differentiable(expected)
-        return log_probs, entropies, expected
+        return log_probs, entropies, promises, expected
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        """Return the derivatives by the weights."""
-        observations, chosen, *weights = ctx.saved_tensors
-        of_log_prob, of_entropy, _ = gradients
-        found = [torch.zeros_like(weight) for weight in weights]
+        """Return the derivatives by the weights, and by the worths."""
+        observations, chosen, by_feature, table = ctx.saved_tensors
+        of_log_prob, of_entropy, of_promise, _ = gradients
+        found = [torch.zeros_like(like) for like in (by_feature, table, table)]
         differentiate(
             observations.numpy(),
-            tuple(weight.numpy() for weight in weights),
+            (by_feature.numpy(), table.numpy()),
             ctx.lowest,
             chosen.numpy(),
             of_log_prob.contiguous().numpy(),
             of_entropy.contiguous().numpy(),
+            of_promise.contiguous().numpy(),
             tuple(gradient.numpy() for gradient in found),
         )
         return None, None, None, *found
