@@ -562,8 +562,10 @@ PRESETS: dict[str, Preset] = {
         {},
     ),
     "deep": Preset(
-        "the same features, and beside their sum a network of tuples: a weight for "
-        "every four neighbouring steps of the surface, for who has minutes",
+        "the same features, and beside their sum an n-tuple network: a weight for "
+        "every four neighbouring steps of the surface, for who has minutes; on ten "
+        "rows 2,400 lines after 10 s, 6,200 after a minute, 10,900 after ten (medians "
+        "of five seeds; the sum alone, given as long, comes to 5,100)",
         {
             "observation": "heights",
             "policy": "tuples",

@@ -39,7 +39,9 @@ FARTHEST = 3
 # A tuple is a number with a digit for each step, of three bits; 7 does not occur.
 BITS = 3
 N_TUPLES = 1 << (BITS * LENGTH)
-MAX_TUPLES = 12 + 2 - LENGTH + 1
+# So many more tuples than columns has a board: of one step more, LENGTH - 1 fewer.
+MORE = 2 - LENGTH
+MAX_TUPLES = 12 + MORE
 
 
 def distinct_tuples() -> tuple[np.ndarray[Any, Any], int]:
@@ -80,7 +82,7 @@ def new_work():  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def find_tuples(flat, first, n_columns, found):  # type: ignore[no-untyped-def]
-    """Write the tuples of a surface, from left to right; there are columns - 2.
+    """Write the tuples of a surface, from left to right: columns + MORE.
 
     Args:
         flat: observations; the heights begin at `first`.
@@ -122,7 +124,7 @@ def score_legal(flat, first, n_actions, weights, work):  # type: ignore[no-untyp
         find_tuples(flat, row + N, n_columns, tuples[count])
         # Twice as precise, so that mirror images are as good in whichever order.
         by_tuples = 0.0
-        for i in range(n_columns + 2 - LENGTH):
+        for i in range(n_columns + MORE):
             by_tuples += table[tuples[count, i]]
         scores[count] = np.float32(total + by_tuples)
         rows[count] = row
@@ -164,6 +166,7 @@ def choose(observations, weights, critic, uniforms, chosen, log_probs, values): 
     expected = np.empty(N, np.float32)
     flat = observations.reshape(observations.size)
     n_actions, size = observations.shape[1] - 1, observations.shape[2]
+    n_tuples = n_actions // 4 + MORE
     work = new_work()
     scores, shares, rows, _ = work
     for n in range(observations.shape[0]):
@@ -172,9 +175,8 @@ def choose(observations, weights, critic, uniforms, chosen, log_probs, values): 
         to_shares(count, work)
         expect(flat, count, work, expected)
         present = first + n_actions * size
-        values[n] = criticise(flat, present, expected, transposed, hidden) + promise(
-            count, size - N - 1 + 2 - LENGTH, work, worths
-        )
+        values[n] = criticise(flat, present, expected, transposed, hidden)
+        values[n] += promise(count, n_tuples, work, worths)
         if count == 0:
             # Only where a game is over: all are as good.
             chosen[n], log_probs[n] = 0, -np.log(n_actions)
@@ -217,6 +219,7 @@ def judge(  # type: ignore[no-untyped-def]
     """
     flat = observations.reshape(observations.size)
     n_actions, size = observations.shape[1] - 1, observations.shape[2]
+    n_tuples = n_actions // 4 + MORE
     work = new_work()
     scores, shares, rows, _ = work
     for n in range(observations.shape[0]):
@@ -224,7 +227,7 @@ def judge(  # type: ignore[no-untyped-def]
         count = score_legal(flat, first, n_actions, weights, work)
         to_shares(count, work)
         expect(flat, count, work, expected[n])
-        promises[n] = promise(count, size - N - 1 + 2 - LENGTH, work, worths)
+        promises[n] = promise(count, n_tuples, work, worths)
         log_prob, entropy = lowest, 0.0
         for k in range(count):
             entropy -= shares[k] * scores[k]
@@ -262,7 +265,7 @@ def differentiate(  # type: ignore[no-untyped-def]
     by_linear, by_table, by_worth = gradients
     flat = observations.reshape(observations.size)
     n_actions, size = observations.shape[1] - 1, observations.shape[2]
-    n_tuples = size - N - 1 + 2 - LENGTH
+    n_tuples = n_actions // 4 + MORE
     work = new_work()
     scores, shares, rows, tuples = work
     for n in range(observations.shape[0]):
