@@ -141,6 +141,37 @@ def test_infos_handed_out_are_never_changed() -> None:
         assert [info["score"] for info in infos] == [info["score"] for info in kept]
 
 
+def test_infos_are_the_same_whether_those_before_were_looked_at_or_not() -> None:
+    options: dict[str, Any] = {"action": "keys", "rows": 4, "columns": 4, "seed": 0}
+    watched, seldom = TetrisVecEnv(8, **options), TetrisVecEnv(8, **options)
+    watched.reset(), seldom.reset()
+    rng = np.random.default_rng(0)
+    looks = ends = 0
+    for step in range(400):
+        actions = rng.integers(0, 8, 8)
+        expected, infos = list(watched.step(actions)[3]), seldom.step(actions)[3]
+        if step % 3 == 0:
+            games = [int(rng.integers(0, 8))]
+        elif step % 3 == 1 and rng.random() < 0.3:
+            games = list(range(8))
+            infos = list(infos)
+        else:
+            continue
+        for game in games:
+            told, known = dict(infos[game]), dict(expected[game])
+            looks += 1
+            for own in (told, known):
+                own.pop("frame", None)
+            last, seen = told.pop("terminal_observation", None), None
+            if last is not None:
+                ends += 1
+                seen = known.pop("terminal_observation")
+            assert np.array_equal(last, seen)
+            assert told == known
+    assert looks > 300
+    assert ends > 10
+
+
 def test_holding_into_the_end_tells_it_in_a_new_info() -> None:
     """The piece from hold spawns on full cells; nothing locks, nothing is scored."""
     vec = TetrisVecEnv(2, action="keys", seed=0)

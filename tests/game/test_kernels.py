@@ -107,6 +107,30 @@ def test_heights_are_told_behind_the_features(
         assert out[0, action, n:-1].tolist() == expected
 
 
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), size=sizes, previews=st.integers(0, 2))
+def test_cells_and_pieces_are_seen_on_boards_of_any_size(
+    seed: int, size: tuple[int, int], previews: int
+) -> None:
+    (rows, n_columns), n = size, 3
+    games = Games(n, rows, n_columns, "uniform", seed)
+    rng = np.random.default_rng(seed)
+    shown = np.zeros((n, 1 + previews), np.int8)
+    image = np.zeros((n, 1 + 7 * (1 + previews), rows, n_columns), np.uint8)
+    flat = np.full((n, rows * n_columns + 7 * (1 + previews)), 9, np.uint8)
+    for _ in range(12):
+        games.step((rng.random((n, games.n_actions)) * games.mask()).argmax(1))
+        pieces = games.coming(previews)
+        kernels.observe_boards(games.columns, pieces, rows, shown, image)
+        kernels.observe_flat(games.columns, pieces, rows, flat)
+        cells = games.columns[:, None, :] >> np.arange(rows)[::-1, None] & 1
+        kinds = np.eye(8)[pieces][..., 1:].reshape(n, -1)
+        assert np.array_equal(image[:, 0], cells)
+        planes = np.broadcast_to(kinds[..., None, None], image[:, 1:].shape)
+        assert np.array_equal(image[:, 1:], planes)
+        assert np.array_equal(flat, np.hstack((cells.reshape(n, -1), kinds)))
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), size=sizes)
 def test_the_greedy_move_is_the_first_of_the_highest_scores(

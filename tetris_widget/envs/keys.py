@@ -13,9 +13,9 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, Space
 from numpy.typing import NDArray
 
+from tetris_widget.envs.infos import Info, Infos
 from tetris_widget.envs.observations import Observed
-from tetris_widget.envs.placements import Info, end_info
-from tetris_widget.envs.rewards import Rewards, Terms, all_terms
+from tetris_widget.envs.rewards import Rewards, Terms
 from tetris_widget.game.games import check_whole
 from tetris_widget.game.guideline import GuidelineGames
 from tetris_widget.game.guideline_kernels import HIDDEN_ROWS, fill_planes, summarise
@@ -101,10 +101,12 @@ class Guideline:
         self.truncated: NDArray[np.bool_] = np.zeros(n, np.bool_)
         self._is_news = np.ones(n, np.bool_)
         self._which = np.zeros(n, np.int64)
-        self._news = np.zeros((4, n), np.int64)
+        self._news = np.zeros((n, 4), np.int64)
         self._shown = np.zeros(9 + games.n_previews, np.int64)
-        self._infos: list[Info] = [{}] * n
-        self._count = 0
+        # The last infos, the games that they told of, and those of the others.
+        self._infos: Infos | None = None
+        self._told = self._which[:0]
+        self._earlier: list[Info] = [{}] * n
         # The terms of the last step; none before the first.
         self._terms: Terms = {}
         self.rewards = Rewards(self, reward, gamma)
@@ -201,13 +203,15 @@ class Guideline:
         """Return the last observations of games that have ended, to keep."""
         return self.observe_now(which)
 
-    def infos(self) -> list[Info]:
+    def infos(self) -> Infos:
         """Return every game's info of the step, new where anything has changed.
 
         One that was handed out is never changed. That of game 0 has `frame`.
         """
-        self._infos = self._infos.copy()
-        infos, which = self._infos, self._which
+        if self._infos is not None and self._infos.all is not None:
+            self._earlier = self._infos.all
+        else:  # nobody looked: what they told is news still
+            self._is_news[self._told] = True
         self._is_news[0] = True
         count = summarise(
             self.games.games,
@@ -216,30 +220,21 @@ class Guideline:
             self._is_news,
             self.over,
             self.truncated,
-            which,
+            self._which,
             self._news,
             self._shown,
         )
-        told = which[:count]
-        terms = all_terms({name: term[told] for name, term in self._terms.items()})
-        for env, lines, placed, cleared, score, reward_terms in zip(
-            told.tolist(), *self._news[:, :count].tolist(), terms, strict=True
-        ):
-            infos[env] = {
-                "lines": lines,
-                "pieces": placed,
-                "lines_cleared": cleared,
-                "score": score,
-                "reward_terms": reward_terms,
-            }
+        self._told = told = self._which[:count].copy()
+        terms = {name: term[told] for name, term in self._terms.items()}
+        values = self._news[:count].copy()
+        self._infos = infos = Infos(_info, values, terms, told, self._earlier)
         infos[0]["frame"] = self.frame()
         return infos
 
-    def end_infos(self, infos: list[Info], ended: NDArray[np.int64]) -> None:
+    def end_infos(self, infos: Infos, ended: NDArray[np.int64]) -> None:
         """Add to the infos of a step how games have ended."""
-        last, truncated = self.observe_last(ended), self.truncated[ended].tolist()
-        for row, env in enumerate(ended.tolist()):
-            infos[env].update(end_info(truncated[row], last, row))
+        last = self.observe_last(ended)  # the games are about to begin anew
+        infos.end(ended, self.truncated[ended], lambda: last)
 
     def first_infos(self) -> list[Info]:
         """Return every game's info before its next step."""
@@ -378,3 +373,15 @@ class Guideline:
         self.over = games["over"].copy()
         if self._max_pieces is not None:
             self.truncated = ~self.over & (games["pieces"] >= self._max_pieces)
+
+
+def _info(
+    lines: int, pieces: int, cleared: int, score: int, terms: dict[str, float]
+) -> Info:
+    return {
+        "lines": lines,
+        "pieces": pieces,
+        "lines_cleared": cleared,
+        "score": score,
+        "reward_terms": terms,
+    }

@@ -135,19 +135,16 @@ class Observer:
         planes = out[:, :size].reshape(len(out), 1, self._rows, self._columns)
         return {"planes": planes, "pieces": out[:, size:]}
 
-    def _new_page(self, n: int) -> tuple[Array, Array, Array]:
-        """Return a buffer for `n` boards, and the boards and pieces that it shows."""
+    def _new_page(self, n: int) -> tuple[Array, Array]:
+        """Return a buffer for `n` boards, and the pieces that it shows."""
         assert self._space.shape is not None
         return (
             np.zeros((n, *self._space.shape), self._space.dtype),
-            np.zeros((n, self._columns), np.int32),
             np.zeros((n, self._n_pieces), np.int8),
         )
 
-    def _write(
-        self, columns: Array, pieces: Array, page: tuple[Array, Array, Array]
-    ) -> Array:
-        out, shown_columns, shown_pieces = page
+    def _write(self, columns: Array, pieces: Array, page: tuple[Array, Array]) -> Array:
+        out, shown = page
         rows = self._rows
         if self._observation in ("afterstates", "heights"):
             current = pieces if pieces.ndim == 1 else np.ascontiguousarray(pieces[:, 0])
@@ -155,9 +152,7 @@ class Observer:
             return out
         pieces = pieces.reshape(len(columns), self._n_pieces)
         if self._observation == "board":
-            kernels.observe_boards(
-                columns, pieces, rows, shown_columns, shown_pieces, out
-            )
+            kernels.observe_boards(columns, pieces, rows, shown, out)
         else:
             kernels.observe_flat(columns, pieces, rows, out)
         return out

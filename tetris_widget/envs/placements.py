@@ -6,138 +6,22 @@ Deliberately doesn't know the rules (`game.Games`), gymnasium's or SB3's interfa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, overload
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Discrete, Space
 from numpy.typing import NDArray
 
+from tetris_widget.envs.infos import Info, Infos
 from tetris_widget.envs.observations import Observed, Observer, observation_space
-from tetris_widget.envs.rewards import POINTS, Rewards, Terms, all_terms, terms_of
+from tetris_widget.envs.rewards import POINTS, Rewards, Terms
 from tetris_widget.game import Games
 from tetris_widget.game.games import check_whole
 from tetris_widget.game.kernels import MAX_PREVIEWS
 from tetris_widget.game.render import to_ansi, to_rgb
 from tetris_widget.game.state import State
-
-Info = dict[str, Any]
-
-
-class Infos(Sequence[Info]):
-    """The infos of a step, one per env, each made when it is first asked for.
-
-    Most are never looked at, and a thousand dicts cost more than a thousand moves. What
-    is put into one stays there; but infos may have the same `reward_terms`.
-
-    Args:
-        final: (n, 2) lines and pieces of each env after the step.
-        cleared: (n,) lines cleared by the step.
-        terms: (n,) each of the reward's, before its weight.
-    """
-
-    def __init__(
-        self, final: NDArray[np.int64], cleared: NDArray[np.int64], terms: Terms
-    ) -> None:
-        self._final = final
-        self._cleared = cleared
-        self._terms = terms
-        # Those that were asked for; all of them, once they were gone through.
-        self._made: dict[int, Info] = {}
-        self._all: list[Info] | None = None
-        # Of games that ended: their place in what is known of their ends.
-        self._rows: dict[int, int] = {}
-        self._truncated: NDArray[np.bool_] = np.zeros(0, np.bool_)
-        self._last: Observed = np.zeros(0)
-
-    def end(
-        self, ended: NDArray[np.int64], truncated: NDArray[np.bool_], last: Observed
-    ) -> None:
-        """Add how games ended; to be called before any of theirs is asked for but 0.
-
-        Args:
-            ended: (m,) which.
-            truncated: (m,) whether they were cut.
-            last: (m, …) their last observations.
-        """
-        self._rows = {env: row for row, env in enumerate(ended.tolist())}
-        self._truncated, self._last = truncated, last
-        for env in self._made.keys() & self._rows.keys():
-            self._made[env].update(self._end_of(env))
-
-    def _end_of(self, env: int) -> Info:
-        row = self._rows[env]
-        return end_info(bool(self._truncated[row]), self._last, row)
-
-    def __len__(self) -> int:
-        return len(self._cleared)
-
-    @overload
-    def __getitem__(self, index: int) -> Info: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Info]: ...
-    def __getitem__(self, index: int | slice) -> Info | list[Info]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        # Refuses what a list would, and counts negative indices from the end.
-        index = range(len(self))[index]
-        if self._all is not None:
-            return self._all[index]
-        made = self._made.get(index)
-        if made is None:
-            lines, pieces = self._final[index].tolist()
-            made = {
-                "lines": lines,
-                "pieces": pieces,
-                "lines_cleared": int(self._cleared[index]),
-                "reward_terms": terms_of(self._terms, index),
-            }
-            if index in self._rows:
-                made.update(self._end_of(index))
-            self._made[index] = made
-        return made
-
-    def __iter__(self) -> Iterator[Info]:
-        if self._all is None:
-            self._all = self._make_all()
-        return iter(self._all)
-
-    def _make_all(self) -> list[Info]:
-        rows = zip(
-            *self._final.T.tolist(),
-            self._cleared.tolist(),
-            all_terms(self._terms),
-            strict=True,
-        )
-        made: list[Info] = [
-            {
-                "lines": lines,
-                "pieces": pieces,
-                "lines_cleared": cleared,
-                "reward_terms": terms,
-            }
-            for lines, pieces, cleared, terms in rows
-        ]
-        for env in self._rows:
-            made[env].update(self._end_of(env))
-        for env, info in self._made.items():
-            made[env] = info
-        return made
-
-
-def end_info(is_truncated: bool, last: Observed, row: int) -> Info:
-    """Return what an info says of an episode's end, as SB3 asks for it.
-
-    Args:
-        is_truncated: whether it was cut.
-        last: the last observations of several episodes.
-        row: which of them.
-    """
-    if isinstance(last, dict):
-        observation: Observed = {name: part[row] for name, part in last.items()}
-    else:
-        observation = last[row]
-    return {"TimeLimit.truncated": is_truncated, "terminal_observation": observation}
 
 
 class Placements:
@@ -248,20 +132,26 @@ class Placements:
 
     def observe_last(self, which: NDArray[np.int64]) -> Observed:
         """Return the last observations of games that have ended, to keep."""
+        return self._look_back(which)()
+
+    def _look_back(self, which: NDArray[np.int64]) -> Callable[[], Observed]:
+        """Keep how some games have ended, and return what observes that."""
         games = self.games
+        columns = games.final_columns[which]
         pieces = games.final_pieces[which, : 1 + self._previews]
-        return self._observer.observe_once(games.final_columns[which], pieces)
+        return partial(self._observer.observe_once, columns, pieces)
 
     def infos(self) -> Infos:
         """Return every game's info of the step; those of game 0 have `frame`."""
         games = self.games
-        infos = Infos(games.final.copy(), games.moves[:, 3].copy(), self._terms)
+        values = np.column_stack((games.final, games.moves[:, 3]))
+        infos = Infos(_info, values, self._terms)
         infos[0]["frame"] = move_frame(games)
         return infos
 
     def end_infos(self, infos: Infos, ended: NDArray[np.int64]) -> None:
         """Add to the infos of a step how games have ended."""
-        infos.end(ended, self.truncated[ended], self.observe_last(ended))
+        infos.end(ended, self.truncated[ended], self._look_back(ended))
 
     def first_infos(self) -> list[Info]:
         """Return every game's info before its next step."""
@@ -319,6 +209,15 @@ class Placements:
     def _pieces(self) -> NDArray[np.int8]:
         games = self.games
         return games.coming(self._previews) if self._previews else games.piece
+
+
+def _info(lines: int, pieces: int, cleared: int, terms: dict[str, float]) -> Info:
+    return {
+        "lines": lines,
+        "pieces": pieces,
+        "lines_cleared": cleared,
+        "reward_terms": terms,
+    }
 
 
 def move_frame(games: Games) -> Info:

@@ -36,8 +36,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from tetris_widget.game.compiler import kernel, part
 from tetris_widget.game.kernels import (
     QUEUE_LENGTH,
     fill,
@@ -157,7 +157,7 @@ class Rules(NamedTuple):
 # Where a piece fits
 
 
-@njit(cache=True)
+@part(forceinline=True, no_cpython_wrapper=False)
 def fits(field, piece, facing, x, y):
     """Return whether a piece is inside the walls and on empty cells."""
     shift = y + FLOOR
@@ -167,7 +167,7 @@ def fits(field, piece, facing, x, y):
     return hit == 0
 
 
-@njit(cache=True)
+@part(no_cpython_wrapper=False)
 def drop_distance(field, piece, facing, x, y):
     """Return how many rows a piece can fall."""
     distance = np.int64(64)
@@ -179,7 +179,7 @@ def drop_distance(field, piece, facing, x, y):
     return distance
 
 
-@njit(cache=True)
+@part
 def find_turn(field, piece, facing, x, y, direction):
     """Return the first kick by which a piece can turn, or -1."""
     turned = (facing + (1 if direction == CLOCKWISE else FACINGS - 1)) % FACINGS
@@ -191,7 +191,7 @@ def find_turn(field, piece, facing, x, y, direction):
     return -1
 
 
-@njit(cache=True)
+@part(forceinline=True)
 def where(game):
     """Return piece, facing, x and y, all int64: what they go to is compiled once."""
     facing, x, y = np.int64(game.facing), np.int64(game.x), np.int64(game.y)
@@ -201,7 +201,7 @@ def where(game):
 # Beginning
 
 
-@njit(cache=True)
+@part(no_cpython_wrapper=False)
 def empty_field(field, rules):
     """Write a board without a piece on it."""
     height = rules.rows + HIDDEN_ROWS
@@ -211,7 +211,7 @@ def empty_field(field, rules):
         field[c] = FULL if is_wall else FULL & ~inside
 
 
-@njit(cache=True)
+@part
 def begin(game, cells, rules):
     """Begin a game anew; its generator goes on.
 
@@ -236,7 +236,7 @@ def begin(game, cells, rules):
     spawn(game, game.queue[0, 0], rules)
 
 
-@njit(cache=True)
+@part(forceinline=True)
 def forget_step(game):
     """Forget what the last step did."""
     game.gained = 0
@@ -246,7 +246,7 @@ def forget_step(game):
     game.locked = 0
 
 
-@njit(cache=True)
+@part(no_cpython_wrapper=False)
 def spawn(game, piece, rules):
     """Bring a piece in; the game is over if it spawns on full cells."""
     game.piece = piece
@@ -269,7 +269,7 @@ def spawn(game, piece, rules):
 # Keys
 
 
-@njit(cache=True)
+@part
 def press(game, key, rules):
     """Carry out a key; one that is blocked does nothing.
 
@@ -302,7 +302,7 @@ def press(game, key, rules):
     return False
 
 
-@njit(cache=True)
+@part
 def turn(game, direction):
     """Turn the piece if it can be."""
     piece, facing, x, y = where(game)
@@ -317,7 +317,7 @@ def turn(game, direction):
     note_move(game)
 
 
-@njit(cache=True)
+@part
 def hold_piece(game, rules):
     """Put the piece aside for the one that was, or for the next."""
     held = game.hold
@@ -329,7 +329,7 @@ def hold_piece(game, rules):
     spawn(game, held, rules)
 
 
-@njit(cache=True)
+@part(forceinline=True)
 def note_move(game):
     """Give a piece that has landed its time to lock anew."""
     if game.has_landed:
@@ -337,7 +337,7 @@ def note_move(game):
         game.lock_time = 0
 
 
-@njit(cache=True)
+@part(forceinline=True)
 def fall(game):
     """Move the piece one row down."""
     game.y -= 1
@@ -352,13 +352,13 @@ def fall(game):
 # Time
 
 
-@njit(cache=True)
+@part(forceinline=True, no_cpython_wrapper=False)
 def level_of(lines, rules):
     """Return the level after so many lines."""
     return min(MAX_LEVEL, max(rules.level, 1 + lines // LINES_PER_LEVEL))
 
 
-@njit(cache=True)
+@part
 def pass_time(game, rules):
     """Let a tick pass.
 
@@ -386,7 +386,7 @@ def pass_time(game, rules):
 # Locking
 
 
-@njit(cache=True)
+@part(no_cpython_wrapper=False)
 def find_spin(game):
     """Return which kind of T-spin the piece makes where it is."""
     if game.piece != _T or game.turned == NOT_TURNED:
@@ -408,7 +408,7 @@ def find_spin(game):
     return MINI_SPIN
 
 
-@njit(cache=True)
+@part
 def lock(game, cells, rules):
     """Fix the piece, clear lines, score, and bring the next piece in."""
     spin = find_spin(game)
@@ -437,7 +437,7 @@ def lock(game, cells, rules):
     spawn(game, game.queue[0, game.position[0]], rules)
 
 
-@njit(cache=True)
+@part
 def clear(field, cells, rules):
     """Take out full rows; return how many there were."""
     height = rules.rows + HIDDEN_ROWS
@@ -470,7 +470,7 @@ def clear(field, cells, rules):
     return lines
 
 
-@njit(cache=True)
+@part
 def is_empty(field, rules):
     """Return whether no cell is full."""
     inside = ((np.int64(1) << (rules.rows + HIDDEN_ROWS)) - 1) << FLOOR
@@ -480,7 +480,7 @@ def is_empty(field, rules):
     return stacked & inside == 0
 
 
-@njit(cache=True)
+@part(no_cpython_wrapper=False)
 def reward_clear(game, lines, spin):
     """Return the points of a piece that locked, at level 1; count combos."""
     points = CLEAR_POINTS[spin, lines]
@@ -505,14 +505,14 @@ def reward_clear(game, lines, spin):
 # Many games
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def begin_games(games, cells, which, rules):
     """Begin those games anew whose numbers are in `which`."""
     for i in range(which.shape[0]):
         begin(games[which[i]], cells[which[i]], rules)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def step(games, cells, keys, rules):
     """Carry out one key and one tick in every game that isn't over."""
     for i in range(games.shape[0]):
@@ -529,7 +529,7 @@ def step(games, cells, keys, rules):
         game.gained = game.score - before
 
 
-@njit(cache=True)
+@part
 def show_move(game, rules, out):
     """Write what to draw of a game's last step, as told in `summarise`."""
     has_locked = game.locked > 0
@@ -552,7 +552,7 @@ def show_move(game, rules, out):
         out[9 + i] = game.queue[0, game.position[0] + 1 + i]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def summarise(games, rules, max_pieces, is_news, over, truncated, which, news, shown):
     """Tell the results of a step, in arrays that lie close together.
 
@@ -562,7 +562,7 @@ def summarise(games, rules, max_pieces, is_news, over, truncated, which, news, s
             results held for this step only.
         over, truncated: (n,) bool, overwritten.
         which: (n,) int64: its first elements become the games that are told of.
-        news: (4, n) int64: their lines, pieces, lines cleared by the step, score.
+        news: (n, 4) int64: their lines, pieces, lines cleared by the step, score.
         shown: (9 + previews,) int64: of game 0, the piece that locked, or else the
             present one; its orientation in `pieces.SHAPES`, its left column and top
             row (0 when that is hidden); held piece, lines, pieces, score, level, and
@@ -580,16 +580,16 @@ def summarise(games, rules, max_pieces, is_news, over, truncated, which, news, s
         has_ended = over[i] or truncated[i]
         if is_news[i] or game.gained or game.locked or has_ended:
             which[count] = i
-            news[0, count] = game.lines
-            news[1, count] = game.pieces
-            news[2, count] = game.cleared
-            news[3, count] = game.score
+            news[count, 0] = game.lines
+            news[count, 1] = game.pieces
+            news[count, 2] = game.cleared
+            news[count, 3] = game.score
             count += 1
         is_news[i] = game.cleared > 0 or has_ended
     return count
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def mask_keys(games, rules, out):
     """Write which keys would do something: (n, 8) bool. Waiting always does."""
     for i in range(games.shape[0]):
@@ -607,7 +607,7 @@ def mask_keys(games, rules, out):
             mask[HOLD] = game.can_hold
 
 
-@njit(cache=True)
+@part(forceinline=True)
 def draw(piece, facing, x, y, rules, plane):
     """Set the visible cells of a piece in a plane to 1."""
     for i in range(N_CELLS):
@@ -616,7 +616,7 @@ def draw(piece, facing, x, y, rules, plane):
             plane[row * rules.columns + x + CELLS[piece, facing, i, 0]] = 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def observe(games, cells, which, rules, previews, out):
     """Write what the player of a game sees, in zeros and ones.
 
@@ -656,7 +656,7 @@ def observe(games, cells, which, rules, previews, out):
             seen[at + N_PIECES + 1] = game.can_hold
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fill_planes(flags, shown, first, out):
     """Fill a plane for each flag, where what is shown differs.
 
@@ -674,9 +674,15 @@ def fill_planes(flags, shown, first, out):
 
 
 # Reachable placements
+#
+# Positions are bits: bit y + FLOOR of element [facing, x + WALL] of a map stands for a
+# box at (x, y), so that a whole column of them moves in one instruction. The maps of a
+# search are one array: where the piece fits; where it gets; where a turn can be the
+# last thing that moved it, and a turn by the fifth kick; from where it was turned.
+FREE, REACHED, TURNS, KICKED, DONE = range(5)
 
 
-@njit(cache=True)
+@part(forceinline=True)
 def fill_down(seeds, free):
     """Spread bits downwards through free ones (Kogge and Stone's carry)."""
     for shift in (1, 2, 4, 8, 16, 32):
@@ -685,32 +691,32 @@ def fill_down(seeds, free):
     return seeds
 
 
-@njit(cache=True)
+@part(forceinline=True)
 def shifted(bits, up):
     """Move bits up, or down if negative."""
     return bits << up if up >= 0 else bits >> -up
 
 
-@njit(cache=True)
-def search(game, rules, free, reached, turned, kicked):
+@kernel
+def new_maps():
+    """Return arrays for `search` to work on: the maps, and where it has to go on."""
+    return np.empty((DONE + 1, FACINGS, SPAN), np.int64), np.empty(FACINGS, np.int64)
+
+
+@part
+def search(game, rules, maps, waiting):
     """Find every position that keys can bring the piece to, time standing still.
 
-    Bit y + FLOOR of element [facing, x + WALL] stands for a box at (x, y): a whole
-    column of positions moves in one instruction.
-
     Args:
-        free, reached, turned, kicked: (4, SPAN) int64, overwritten: where the piece
-            fits; where it gets; where a turn can be the last thing that moved it, and a
-            turn by the fifth kick.
+        maps, waiting: see `new_maps`; overwritten.
     """
     piece = game.piece
     height = rules.rows + HIDDEN_ROWS
     inside = (np.int64(1) << (height + FLOOR)) - 1
     facings = 1 if piece == _O else FACINGS
-    free[:] = 0
-    reached[:] = 0
-    turned[:] = 0
-    kicked[:] = 0
+    maps[:] = 0
+    waiting[:] = 0
+    free, reached, done = maps[FREE], maps[REACHED], maps[DONE]
     for facing in range(facings):
         for x in range(WALL - BOX // 2, WALL + rules.columns):
             hit = np.int64(0)
@@ -720,9 +726,8 @@ def search(game, rules, free, reached, turned, kicked):
             free[facing, x] = inside & ~hit
     start = np.int64(0) if piece == _O else np.int64(game.facing)
     reached[start, game.x + WALL] = np.int64(1) << (game.y + FLOOR)
-    waiting = np.zeros(FACINGS, np.int64)  # a bit for every x that has new positions
+    # A bit for every x that has new positions.
     waiting[start] = np.int64(1) << (game.x + WALL)
-    done = np.zeros((FACINGS, SPAN), np.int64)  # positions from which it was turned
     while waiting.any():
         for facing in range(facings):
             changed = move_about(free[facing], reached[facing], waiting, facing)
@@ -732,21 +737,10 @@ def search(game, rules, free, reached, turned, kicked):
                 fresh = reached[facing, x] & ~done[facing, x]
                 done[facing, x] |= fresh
                 for direction in range(2):
-                    turn_all(
-                        piece,
-                        facing,
-                        direction,
-                        x,
-                        fresh,
-                        free,
-                        reached,
-                        turned,
-                        kicked,
-                        waiting,
-                    )
+                    turn_all(piece, facing, direction, x, fresh, maps, waiting)
 
 
-@njit(cache=True)
+@part
 def move_about(free, reached, waiting, facing):
     """Shift and drop until nothing new is reached; return a bit for every x changed."""
     todo = waiting[facing]
@@ -766,9 +760,11 @@ def move_about(free, reached, waiting, facing):
     return changed
 
 
-@njit(cache=True)
-def turn_all(piece, facing, direction, x, rest, free, reached, turned, kicked, waiting):
+@part
+def turn_all(piece, facing, direction, x, rest, maps, waiting):
     """Turn a piece from every position whose bit is set in `rest`."""
+    free, reached = maps[FREE], maps[REACHED]
+    turned, kicked = maps[TURNS], maps[KICKED]
     to = (facing + (1 if direction == CLOCKWISE else FACINGS - 1)) % FACINGS
     for kick in range(N_KICKS):
         there = x + KICKS[piece, facing, direction, kick, 0]
@@ -787,9 +783,10 @@ def turn_all(piece, facing, direction, x, rest, free, reached, turned, kicked, w
             break
 
 
-@njit(cache=True)
-def mark_placements(game, rules, free, reached, mask):
+@part
+def mark_placements(game, rules, maps, mask):
     """Write which placements can be reached; see `GuidelineGames.mask_placements`."""
+    free, reached = maps[FREE], maps[REACHED]
     mask[:] = False
     for facing in range(FACINGS):
         orientation = ORIENTATIONS[game.piece, facing]
@@ -807,21 +804,22 @@ def mark_placements(game, rules, free, reached, mask):
         mask[mask.shape[0] - 1] = game.can_hold
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def mask_placements(games, rules, out):
     """Write which placements can be reached, game by game: (n, actions) bool."""
-    maps = np.empty((4, FACINGS, SPAN), np.int64)
+    maps, waiting = new_maps()
     for i in range(games.shape[0]):
-        search(games[i], rules, maps[0], maps[1], maps[2], maps[3])
-        mark_placements(games[i], rules, maps[0], maps[1], out[i])
+        search(games[i], rules, maps, waiting)
+        mark_placements(games[i], rules, maps, out[i])
 
 
-@njit(cache=True)
-def move_to(game, action, rules, reached, turned, kicked):
+@part
+def move_to(game, action, rules, maps):
     """Put the piece where a placement has it, by the turn that makes most of it.
 
     A piece that cannot get there falls where it is.
     """
+    reached, turned, kicked = maps[REACHED], maps[TURNS], maps[KICKED]
     piece, facing, x, y = where(game)
     game.y -= drop_distance(game.field, piece, facing, x, y)
     row = action % (rules.rows + 1)
@@ -845,7 +843,7 @@ def move_to(game, action, rules, reached, turned, kicked):
             return
 
 
-@njit(cache=True)
+@part
 def next_legal(mask, action):
     """Return the action, or the next that is legal, after the last the first."""
     legal = action
@@ -858,7 +856,7 @@ def next_legal(mask, action):
     return action
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def place(games, cells, actions, rules, mask):
     """Carry out one placement, or hold, in every game that isn't over.
 
@@ -866,25 +864,25 @@ def place(games, cells, actions, rules, mask):
         actions: (n,) int64; one that isn't legal stands for the next that is.
         mask: (actions,) bool, overwritten.
     """
-    maps = np.empty((4, FACINGS, SPAN), np.int64)
+    maps, waiting = new_maps()
     for i in range(games.shape[0]):
         game = games[i]
         forget_step(game)
         if game.over:
             continue
         before = game.score
-        search(game, rules, maps[0], maps[1], maps[2], maps[3])
-        mark_placements(game, rules, maps[0], maps[1], mask)
+        search(game, rules, maps, waiting)
+        mark_placements(game, rules, maps, mask)
         action = next_legal(mask, actions[i])
         if rules.has_hold and action == mask.shape[0] - 1:
             hold_piece(game, rules)
         else:
-            move_to(game, action, rules, maps[1], maps[2], maps[3])
+            move_to(game, action, rules, maps)
             lock(game, cells[i], rules)
         game.gained = game.score - before
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def measure_surfaces(cells, out):
     """Write each board's holes, sum of heights, and bumpiness.
 

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from tetris_widget.game.compiler import kernel, part
 from tetris_widget.game.features import FEATURE_SCALE, FEATURES
 from tetris_widget.game.pieces import (
     BOTTOM,
@@ -26,6 +27,7 @@ from tetris_widget.game.pieces import (
     MASK,
     MASKS,
     MAX_ROTATIONS,
+    MAX_WIDTH,
     N_CELLS,
     N_PIECES,
     OUTLINES,
@@ -62,7 +64,20 @@ def leading_zeros(typing_context, bits):
     return types.int64(types.int64), generate
 
 
-@njit(cache=True)
+@intrinsic
+def put_word(typing_context, out, at, word):
+    """Write eight bytes of an array of bytes from any place on, the lowest first."""
+
+    def generate(context, builder, signature, arguments):
+        data = context.make_array(out)(context, builder, arguments[0]).data
+        place = builder.gep(data, [arguments[1]])
+        word_there = builder.bitcast(place, ir.IntType(64).as_pointer())
+        builder.store(arguments[2], word_there, align=1)
+
+    return types.void(out, types.int64, types.uint64), generate
+
+
+@part(forceinline=True)
 def height_of(bits):
     """Return the number of the highest bit that is set, from 1; 0 for none."""
     return 64 - leading_zeros(bits)
@@ -71,7 +86,7 @@ def height_of(bits):
 # Pieces to come
 
 
-@njit(cache=True)
+@part(forceinline=True)
 def random_below(rng, game, n):
     """Draw a number from 0 to n - 1."""
     state = rng[game]
@@ -84,7 +99,7 @@ def random_below(rng, game, n):
     return np.int64((word * np.uint64(n)) >> np.uint64(32))
 
 
-@njit(cache=True)
+@part
 def fill(queue, rng, game, start, randomizer):
     """Draw the next seven pieces into queue[game, start:start + 7]."""
     if randomizer == UNIFORM:
@@ -97,7 +112,7 @@ def fill(queue, rng, game, start, randomizer):
         queue[game, start + j] = i + 1
 
 
-@njit(cache=True)
+@part(forceinline=True, no_cpython_wrapper=False)
 def next_piece(queue, position, rng, game, randomizer):
     """Move on to the next piece; seven more are always known."""
     position[game] += 1
@@ -108,7 +123,7 @@ def next_piece(queue, position, rng, game, randomizer):
         fill(queue, rng, game, np.int64(N_PIECES), randomizer)
 
 
-@njit(cache=True)
+@part
 def new_game(state, game, randomizer):
     """Empty the board and draw new pieces; the generator goes on."""
     columns, queue, position, rng, lines, pieces = state
@@ -127,7 +142,7 @@ def new_game(state, game, randomizer):
 # pieces can be treated as four columns wide.
 
 
-@njit(cache=True)
+@part(forceinline=True)
 def load(board, bits, heights):
     """Copy a board's columns to `bits`, and write their heights."""
     for c in range(board.shape[0]):
@@ -136,7 +151,7 @@ def load(board, bits, heights):
         heights[c] = height_of(bits[c])
 
 
-@njit(cache=True)
+@part(forceinline=True)
 def landing_row(heights, piece, rotation, column):
     """Return the row, from the floor, of the lower edge of the piece's box."""
     outline = OUTLINES[piece, rotation]
@@ -152,7 +167,7 @@ def landing_row(heights, piece, rotation, column):
     )
 
 
-@njit(cache=True)
+@part(forceinline=True)
 def drop(bits, heights, n_columns, piece, rotation, column, rows):
     """Place a piece that is on the board, and clear its full lines.
 
@@ -179,7 +194,7 @@ def drop(bits, heights, n_columns, piece, rotation, column, rows):
     return row, popcount(full)
 
 
-@njit(cache=True)
+@part
 def clear(bits, first, n_columns, full):
     """Take out the rows whose bits are set in `full` of bits[first : … + n_columns]."""
     while full:
@@ -190,7 +205,7 @@ def clear(bits, first, n_columns, full):
             bits[c] = (bits[c] & below) | ((bits[c] >> 1) & ~below)
 
 
-@njit(cache=True)
+@part(forceinline=True)
 def has_placement(heights, n_columns, piece, rows):
     """Return whether the piece can be placed anywhere."""
     for rotation in range(ROTATIONS[piece]):
@@ -273,7 +288,7 @@ COUNTER_ONES = 0b00001_00001_00001_00001_00001
 COUNTERS = COUNTER_ONES * 0b11111
 
 
-@njit(cache=True)
+@kernel
 def new_desk(n_columns, rows):
     """Return a desk for boards of this size."""
     desk = np.zeros(DESK_SIZE, np.int64)
@@ -283,26 +298,26 @@ def new_desk(n_columns, rows):
     return desk
 
 
-@njit(cache=True)
+@part(forceinline=True)
 def count_step(step):
     """Return counters of a difference of heights; all 0 if it is beyond -2 to 2."""
     step = min(max(step, -3), 3)  # these two count outside of the counters
     return (np.int64(1) << ((COUNTER_BITS * (step + 2)) & 63)) & COUNTERS
 
 
-@njit(cache=True)
+@part(forceinline=True)
 def count_kinds(steps):
     """Return how many counters are not 0 (they are below 16)."""
     return popcount((steps + 15 * COUNTER_ONES) & (16 * COUNTER_ONES))
 
 
-@njit(cache=True)
+@part(forceinline=True)
 def covered(bits, height):
     """Return the empty cells under the top of a column."""
     return ~bits & ((np.int64(1) << height) - 1)
 
 
-@njit(cache=True)
+@part
 def measure(desk, n_columns):
     """Write the features of the board in BITS, and the share of each column."""
     wall = desk[BITS]
@@ -368,7 +383,7 @@ def measure(desk, n_columns):
     desk[SUMS + STEPS] = steps
 
 
-@njit(cache=True)
+@part
 def survey(desk, board):
     """Measure a board and all that its placements have in common."""
     n_columns = board.shape[0]
@@ -416,7 +431,7 @@ def survey(desk, board):
         desk[FULL_FROM + c] = full
 
 
-@njit(cache=True)
+@part(forceinline=True)
 def land(desk, piece, rotation):
     """Write where a piece lands in each column: the lower edge of its box."""
     low_0 = OUTLINES[piece, rotation, BOTTOM, 0]
@@ -431,7 +446,7 @@ def land(desk, piece, rotation):
         )
 
 
-@njit(cache=True)
+@part
 def describe(desk, piece, rotation):
     """Describe the boards after an orientation's placement in each column.
 
@@ -557,7 +572,7 @@ def describe(desk, piece, rotation):
         )
 
 
-@njit(cache=True)
+@part
 def describe_wells(desk):
     """Add `cumulative_wells` to what `describe` has written."""
     wells = desk[SUMS + CUMULATIVE_WELLS]
@@ -593,7 +608,7 @@ def describe_wells(desk):
         down += 1
 
 
-@njit(cache=True)
+@part
 def describe_clearing(desk, board, piece, k):
     """Describe, in SUMS, the board after the k-th placement that clears lines.
 
@@ -621,7 +636,7 @@ def describe_clearing(desk, board, piece, k):
     desk[SUMS + LINES] = lines
 
 
-@njit(cache=True)
+@kernel
 def undoubled(scale):
     """Return factors of features as factors of what `describe` writes."""
     factors = scale.copy()
@@ -632,7 +647,7 @@ def undoubled(scale):
 # Playing
 
 
-@njit(cache=True)
+@part(forceinline=True)
 def unfold(action, n_columns):
     """Return the rotation and the column of an action; faster than a division."""
     rotation = (
@@ -643,7 +658,7 @@ def unfold(action, n_columns):
     return rotation, action - rotation * n_columns
 
 
-@njit(cache=True)
+@part(forceinline=True, no_cpython_wrapper=False)
 def fold(action, piece, n_columns):
     """Return the rotation and column that any action in range stands for.
 
@@ -655,7 +670,7 @@ def fold(action, piece, n_columns):
     return rotation, min(column, n_columns - WIDTHS[piece, rotation])
 
 
-@njit(cache=True)
+@part
 def nearest_legal(heights, n_columns, piece, rotation, column, rows):
     """Return the rotation and column of the placement nearest to one that is too high.
 
@@ -675,7 +690,7 @@ def nearest_legal(heights, n_columns, piece, rotation, column, rows):
     return rotation, column
 
 
-@njit(cache=True)
+@part(forceinline=True)
 def move(state, game, action, rows, randomizer, bits, heights):
     """Carry out one action of one game.
 
@@ -711,14 +726,14 @@ def move(state, game, action, rows, randomizer, bits, heights):
     return rotation, column, row, cleared, over
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def start(state, randomizer):
     """Begin every game."""
     for game in range(state[0].shape[0]):
         new_game(state, game, randomizer)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def step(state, actions, rows, randomizer, max_pieces, out):
     """Carry out one action in every game; games that end begin anew.
 
@@ -761,7 +776,7 @@ def step(state, actions, rows, randomizer, max_pieces, out):
     return -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def paint(cells, piece, rotation, column, row):
     """Follow a move in a picture: the piece's cells, and the fall of what is above.
 
@@ -790,7 +805,7 @@ def paint(cells, piece, rotation, column, row):
             cells[i, c] = 0
 
 
-@njit(cache=True)
+@part
 def stand(desk, piece, rotation, column, n_columns, target, flat):
     """Write the heights after a placement that clears no line, behind its features."""
     at = target + N_FEATURES
@@ -801,7 +816,7 @@ def stand(desk, piece, rotation, column, n_columns, target, flat):
         flat[at + column + j] = top + OUTLINES[piece, rotation, TOP, j]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def observe_afterstates(columns, pieces, rows, scale, out):
     """Write the `afterstates` observation of each board with its current piece.
 
@@ -865,37 +880,64 @@ def observe_afterstates(columns, pieces, rows, scale, out):
                     flat[target + N_FEATURES + c] = desk[HEIGHTS_OF + FIRST + c]
 
 
-@njit(cache=True, nogil=True)
-def observe_boards(columns, pieces, rows, shown_columns, shown_pieces, out):
+BYTES = 8  # of a word
+EIGHT_ONES = np.uint64(0x0101010101010101)
+
+
+@part(forceinline=True)
+def pack(board, first, low):
+    """Return eight rows of eight columns: a byte for each column."""
+    block = np.uint64(0)
+    for c in range(first, min(first + BYTES, board.shape[0])):
+        eight = np.uint64((board[c] >> low) & 0xFF)
+        block |= eight << np.uint64(BYTES * (c - first))
+    return block
+
+
+@part
+def write_cells(board, rows, out, start):
+    """Write the cells of a board, row after row from the top, 0 or 1.
+
+    A row of eight columns is one word. Those that go beyond their row are followed by
+    the next one; the last goes up to BYTES - 1 bytes too far.
+
+    Args:
+        board: (columns,) int32.
+        out: uint8; the cells begin at `start`.
+    """
+    n_columns = board.shape[0]
+    at = start
+    for row in range(rows - 1, -1, -1):
+        within = np.uint64(row % BYTES)
+        if row == rows - 1 or row % BYTES == BYTES - 1:
+            left, right = pack(board, 0, row & -BYTES), pack(board, BYTES, row & -BYTES)
+        put_word(out, at, (left >> within) & EIGHT_ONES)
+        if n_columns > BYTES:
+            put_word(out, at + BYTES, (right >> within) & EIGHT_ONES)
+        at += n_columns
+
+
+@kernel
+def observe_boards(columns, pieces, rows, shown, out):
     """Write the `board` observation: cells (top row first), then pieces, one-hot.
 
-    Only what differs from what `out` shows already is written.
+    Of the pieces only what differs from what `out` shows already is written.
 
     Args:
         pieces: (n, k) the current piece of each, and the next ones that are shown.
-        shown_columns: (n, columns), shown_pieces: (n, k): what `out` shows; updated.
-            All 0 where it is 0.
+        shown: (n, k): those that `out` shows, 0 where it is 0; updated.
         out: (n, 1 + 7 k, rows, columns) uint8.
     """
-    n_columns = columns.shape[1]
-    plane = rows * n_columns
+    plane = rows * columns.shape[1]
     flat = out.reshape(out.size)
     for game in range(columns.shape[0]):
         start = game * out.shape[1] * plane
-        for c in range(n_columns):
-            changed = np.int64(columns[game, c] ^ shown_columns[game, c])
-            if changed == 0:
-                continue
-            shown_columns[game, c] = columns[game, c]
-            while changed:
-                row = height_of(changed) - 1
-                changed ^= np.int64(1) << row
-                flat[start + (rows - 1 - row) * n_columns + c] ^= np.uint8(1)
+        write_cells(columns[game], rows, flat, start)
         for k in range(pieces.shape[1]):
-            old, new = shown_pieces[game, k], pieces[game, k]
+            old, new = shown[game, k], pieces[game, k]
             if old == new:
                 continue
-            shown_pieces[game, k] = new
+            shown[game, k] = new
             first = start + k * N_PIECES * plane
             # A slice's indices are never negative, which the compiler must know to fill
             # it at once: three times as fast as by their places in `flat`.
@@ -906,9 +948,11 @@ def observe_boards(columns, pieces, rows, shown_columns, shown_pieces, out):
             after = flat[first + new * plane : first + (new + 1) * plane]
             for i in range(after.size):
                 after[i] = 1
+        # Where the cells have gone too far.
+        put_word(flat, start + plane, EIGHT_ONES * np.uint64(pieces[game, 0] == 1))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def observe_flat(columns, pieces, rows, out):
     """Write the `flat` observation: cells, row after row from the top, then pieces.
 
@@ -916,36 +960,68 @@ def observe_flat(columns, pieces, rows, out):
         pieces: (n, k) the current piece of each, and the next ones that are shown.
         out: (n, rows × columns + 7 k) uint8, 0 or 1; the pieces one-hot.
     """
-    n_columns = columns.shape[1]
-    plane = rows * n_columns
+    plane = rows * columns.shape[1]
+    flat = out.reshape(out.size)
     for game in range(columns.shape[0]):
-        for row in range(rows):
-            for c in range(n_columns):
-                bit = (columns[game, c] >> (rows - 1 - row)) & 1
-                out[game, row * n_columns + c] = bit
+        start = game * out.shape[1]
+        write_cells(columns[game], rows, flat, start)
         out[game, plane:] = 0
         for k in range(pieces.shape[1]):
             out[game, plane + k * N_PIECES + pieces[game, k] - 1] = 1
 
 
-@njit(cache=True, nogil=True)
-def mask_actions(columns, pieces, rows, out):
-    """Write which actions are legal: (n, 4 × columns) bool."""
-    n_columns = columns.shape[1]
-    desk = new_desk(n_columns, rows)
-    for game in range(columns.shape[0]):
-        piece = pieces[game]
-        for c in range(n_columns):
-            desk[HEIGHTS_OF + FIRST + c] = height_of(np.int64(columns[game, c]))
-        out[game] = False
+# For each column of an orientation, by how much its highest landing is below the top of
+# the board, from MAX_WIDTH rows; beside the piece; of no orientation.
+ALWAYS, NEVER = MAX_WIDTH, MAX_WIDTH + 1
+# From four bits to the lowest bits of four bytes.
+SPREAD, ONES = np.uint32(0x00204081), np.uint32(0x01010101)
+
+
+def _rooms():
+    rooms = np.full(MASKS.shape, NEVER, np.int64)
+    for piece in range(1, N_PIECES + 1):
         for rotation in range(ROTATIONS[piece]):
-            land(desk, piece, rotation)
-            last_row = rows - HEIGHTS[piece, rotation]
-            for c in range(n_columns - WIDTHS[piece, rotation] + 1):
-                out[game, rotation * n_columns + c] = desk[LANDS_AT + c] <= last_row
+            width, height = WIDTHS[piece, rotation], HEIGHTS[piece, rotation]
+            below = MAX_WIDTH - height + OUTLINES[piece, rotation, BOTTOM]
+            rooms[piece, rotation] = np.where(np.arange(WINDOW) < width, below, ALWAYS)
+    return rooms
 
 
-@njit(cache=True)
+# (8, 4, 4): by piece, orientation and column of its box, index of `low` below.
+ROOMS = _rooms()
+
+
+@kernel
+def mask_actions(columns, pieces, rows, out):
+    """Write which actions are legal: (n, 4 × columns) bool.
+
+    A piece has room where each of its columns is low enough: columns are bits here, and
+    all placements of an orientation are found at once.
+    """
+    n_columns = columns.shape[1]
+    words = out.reshape(out.size).view(np.uint32)  # four flags each
+    low = np.empty(NEVER + 1, np.int64)
+    low[ALWAYS], low[NEVER] = -1, 0
+    for game in range(columns.shape[0]):
+        for k in range(MAX_WIDTH):
+            found = np.int64(0)
+            for c in range(n_columns):
+                is_low = columns[game, c] >> (rows - MAX_WIDTH + k) == 0
+                found |= np.int64(is_low) << c
+            low[k] = found
+        piece = pieces[game]
+        legal = np.int64(0)
+        for rotation in range(MAX_ROTATIONS):
+            room = low[ROOMS[piece, rotation, 0]]
+            for j in range(1, WINDOW):
+                room &= low[ROOMS[piece, rotation, j]] >> j
+            legal |= room << (rotation * n_columns)
+        for i in range(n_columns):
+            four = np.uint32((legal >> (4 * i)) & 0b1111)
+            words[game * n_columns + i] = (four * SPREAD) & ONES
+
+
+@part
 def score_lanes(desk, factors, scores):
     """Write the weighted sums of what `describe` has written."""
     for c in range(LANES):
@@ -955,7 +1031,7 @@ def score_lanes(desk, factors, scores):
         scores[c] = score
 
 
-@njit(cache=True)
+@part
 def best_action(desk, scores, board, piece, rows, factors):
     """Return the legal placement with the highest score; the first one wins.
 
@@ -994,7 +1070,7 @@ def best_action(desk, scores, board, piece, rows, factors):
     return best
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def play_greedy(state, over, rows, randomizer, scale, weights, max_moves, max_pieces):
     """Play every game that isn't over by a linear score of the boards it leads to.
 
@@ -1025,7 +1101,7 @@ def play_greedy(state, over, rows, randomizer, scale, weights, max_moves, max_pi
     return made
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def greedy_actions(columns, pieces, rows, scale, weights):
     """Return the best action of each board by a linear score: (n,)."""
     desk = new_desk(columns.shape[1], rows)
@@ -1039,7 +1115,7 @@ def greedy_actions(columns, pieces, rows, scale, weights):
     return actions
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def move_active(state, actions, active, over, rows, randomizer):
     """Carry out one action in every active game; games that end stay as they are."""
     bits = np.zeros(state[0].shape[1] + WINDOW, np.int64)
@@ -1051,7 +1127,7 @@ def move_active(state, actions, active, over, rows, randomizer):
             )[4]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def begin_again(state, over, randomizer):
     """Begin every game anew that is over.
 
@@ -1068,7 +1144,7 @@ def begin_again(state, over, randomizer):
 SCALE = FEATURE_SCALE.astype(np.float64)
 
 
-@njit(cache=True)
+@kernel
 def measure_surfaces(boards, out):
     """Write each board's holes, sum of heights, and bumpiness.
 

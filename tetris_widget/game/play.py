@@ -11,7 +11,7 @@ import math
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ SHARES_PER_THREAD = 16
 MOVES_AT_ONCE = 100_000
 _UNSCALED = np.ones(len(FEATURES))
 _NO_LIMIT = 2**62
+_ROOM = 128
 
 
 class Played(NamedTuple):
@@ -93,11 +94,13 @@ def play(
     is_abandoned = threading.Event()
 
     def play_some(some: slice) -> None:
-        state = tuple(array[some] for array in played.state)
-        moves = max(1, MOVES_AT_ONCE // len(over[some]))
+        arrays = [array[some] for array in (*played.state, over)]
+        # Two threads that write to one cache line wait for each other.
+        *state, ended = [_apart(array) for array in arrays]
+        moves = max(1, MOVES_AT_ONCE // len(ended))
         while not is_abandoned.is_set() and kernels.play_greedy(
-            state,
-            over[some],
+            tuple(state),
+            ended,
             rows,
             played.randomizer,
             _UNSCALED,
@@ -106,6 +109,8 @@ def play(
             played.max_pieces or _NO_LIMIT,
         ):
             pass
+        for array, own in zip(arrays, (*state, ended), strict=True):
+            array[...] = own
 
     share = math.ceil(games / (threads * SHARES_PER_THREAD))
     shares = [slice(first, first + share) for first in range(0, games, share)]
@@ -116,6 +121,14 @@ def play(
         finally:
             is_abandoned.set()
     return Played(played.lines, played.pieces, over)
+
+
+def _apart(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a copy with more than a cache line's room on both sides."""
+    room = np.empty(array.size + 2 * _ROOM, array.dtype)
+    own = room[_ROOM : _ROOM + array.size].reshape(array.shape)
+    own[...] = array
+    return own
 
 
 def _vector(weights: Mapping[str, float]) -> NDArray[np.float64]:

@@ -21,8 +21,9 @@ from tetris_widget.config import TrainingConfig
 
 POLL_SECONDS = 0.05
 PACKAGE = Path(__file__).parents[1]
-# What numba compiles.
+# What numba compiles, and how.
 SOURCES = (
+    "game/compiler.py",
     "game/kernels.py",
     "game/guideline_kernels.py",
     "training/linear.py",
@@ -108,5 +109,5 @@ def _marker(config: TrainingConfig) -> Path:
         *(numba.__version__, sys.version, llvmlite.binding.get_host_cpu_name()),
     ]
     name = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
-    directory: str = kernels.step.stats.cache_path  # type: ignore[assignment]
+    directory: str = kernels.step.stats.cache_path
     return Path(directory) / f"tetris-widget-{name}.compiled"

@@ -12,8 +12,8 @@ are the `flat` observation.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from tetris_widget.game.compiler import kernel, part
 from tetris_widget.game.guideline_kernels import (
     mask_keys,
     mask_placements,
@@ -23,7 +23,7 @@ from tetris_widget.game.guideline_kernels import (
 )
 
 
-@njit(cache=True)
+@part
 def choose(seen, mask, layers, first, second):  # type: ignore[no-untyped-def]
     """Return the likeliest legal action; the first one wins.
 
@@ -34,12 +34,14 @@ def choose(seen, mask, layers, first, second):  # type: ignore[no-untyped-def]
         first, second: (units,) float32, overwritten.
     """
     to_first, first_biases, to_second, second_biases, to_actions, biases = layers
-    first[:] = first_biases
+    for unit in range(first.shape[0]):
+        first[unit] = first_biases[unit]
     for i in range(to_first.shape[0]):
         if seen[i]:
             for unit in range(first.shape[0]):
                 first[unit] += to_first[i, unit]
-    second[:] = second_biases
+    for unit in range(second.shape[0]):
+        second[unit] = second_biases[unit]
     for i in range(first.shape[0]):
         value = np.tanh(first[i])
         for unit in range(second.shape[0]):
@@ -57,7 +59,7 @@ def choose(seen, mask, layers, first, second):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def play_greedy(  # type: ignore[no-untyped-def]
     games,
     cells,

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 
 from tetris_widget.game import FEATURES
+from tetris_widget.game.compiler import kernel, part
 
 Tensor = torch.Tensor
 # A constant, so that loops over features are unrolled.
@@ -22,7 +22,7 @@ N = len(FEATURES)
 SIZE = N + 1
 
 
-@njit(cache=True)
+@part
 def score_legal(flat, first, n_actions, weights, scores, shares, rows):  # type: ignore[no-untyped-def]
     """Score the legal placements of one observation.
 
@@ -59,7 +59,7 @@ def score_legal(flat, first, n_actions, weights, scores, shares, rows):  # type:
     return count
 
 
-@njit(cache=True)
+@part
 def criticise(flat, present, mean, critic, hidden):  # type: ignore[no-untyped-def]
     """Return the value of one observation.
 
@@ -83,7 +83,7 @@ def criticise(flat, present, mean, critic, hidden):  # type: ignore[no-untyped-d
     return value
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def choose(observations, weights, critic, uniforms, chosen, log_probs, values):  # type: ignore[no-untyped-def]
     """Draw a legal placement from each observation.
 
@@ -132,7 +132,7 @@ def choose(observations, weights, critic, uniforms, chosen, log_probs, values): 
         log_probs[n] = scores[found]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def judge(  # type: ignore[no-untyped-def]
     observations,
     weights,

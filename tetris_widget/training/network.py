@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 
 from tetris_widget.game import FEATURES
+from tetris_widget.game.compiler import kernel, part
 from tetris_widget.game.features import FEATURE_SCALE
 from tetris_widget.game.kernels import WINDOW, move, observe_afterstates
 from tetris_widget.training.linear import criticise
@@ -35,7 +35,7 @@ MAX_ACTIONS = 48
 LEAST_SHARE = 1e-12
 
 
-@njit(cache=True)
+@kernel
 def new_work():  # type: ignore[no-untyped-def]
     """Return arrays to work on: of each legal placement scores, shares, rows, units."""
     return (
@@ -46,7 +46,7 @@ def new_work():  # type: ignore[no-untyped-def]
     )
 
 
-@njit(cache=True, fastmath=SUMS)
+@part(fastmath=SUMS)
 def score_legal(flat, first, n_actions, weights, work):  # type: ignore[no-untyped-def]
     """Score the legal placements of one observation; return how many there are.
 
@@ -79,7 +79,7 @@ def score_legal(flat, first, n_actions, weights, work):  # type: ignore[no-untyp
     return count
 
 
-@njit(cache=True, fastmath=SUMS)
+@part(fastmath=SUMS)
 def to_shares(count, work):  # type: ignore[no-untyped-def]
     """Turn scores into log probabilities, and write the probabilities."""
     scores, shares = work[0], work[1]
@@ -96,7 +96,7 @@ def to_shares(count, work):  # type: ignore[no-untyped-def]
         shares[k] /= total
 
 
-@njit(cache=True, fastmath=SUMS)
+@part(fastmath=SUMS)
 def expect(flat, count, work, expected):  # type: ignore[no-untyped-def]
     """Write the mean features of what is chosen: (F,)."""
     _, shares, rows, _ = work
@@ -110,7 +110,7 @@ def expect(flat, count, work, expected):  # type: ignore[no-untyped-def]
             expected[i] += share * flat[rows[k] + i]
 
 
-@njit(cache=True, nogil=True, fastmath=SUMS)
+@kernel(fastmath=SUMS)
 def choose(observations, weights, critic, uniforms, chosen, log_probs, values):  # type: ignore[no-untyped-def]
     """Draw a legal placement from each observation.
 
@@ -153,7 +153,7 @@ def choose(observations, weights, critic, uniforms, chosen, log_probs, values): 
         log_probs[n] = scores[found]
 
 
-@njit(cache=True, nogil=True, fastmath=SUMS)
+@kernel(fastmath=SUMS)
 def judge(  # type: ignore[no-untyped-def]
     observations, weights, lowest, chosen, log_probs, entropies, expected
 ):
@@ -185,7 +185,7 @@ def judge(  # type: ignore[no-untyped-def]
         log_probs[n], entropies[n] = log_prob, entropy
 
 
-@njit(cache=True, nogil=True, fastmath=SUMS)
+@kernel(fastmath=SUMS)
 def differentiate(  # type: ignore[no-untyped-def]
     observations, weights, lowest, chosen, of_log_prob, of_entropy, gradients
 ):
@@ -240,7 +240,7 @@ def differentiate(  # type: ignore[no-untyped-def]
                     by_inputs[i, unit] += slopes[unit] * value
 
 
-@njit(cache=True, nogil=True, fastmath=SUMS)
+@kernel(fastmath=SUMS)
 def play_greedy(state, over, rows, randomizer, weights, max_moves, max_pieces):  # type: ignore[no-untyped-def]
     """Play every game that isn't over; see `kernels.play_greedy`."""
     columns, queue, position, _, _, pieces = state

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 
+from tetris_widget.game.compiler import kernel, part
 from tetris_widget.game.kernels import (
     WINDOW,
     clear,
@@ -41,7 +41,7 @@ def n_weights(rows: int) -> int:
     return PATTERNS + rows
 
 
-@njit(cache=True)
+@kernel
 def new_work(n_columns):  # type: ignore[no-untyped-def]
     """Return arrays to work on."""
     size = MAX_ACTIONS * MAX_CHANGES
@@ -62,7 +62,7 @@ def new_work(n_columns):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(cache=True)
+@part(forceinline=True)
 def pattern_at(board, x, y):  # type: ignore[no-untyped-def]
     """Return what the window at column x and row y shows (with walls and floor)."""
     found = (board[x] >> y) & SHOWN
@@ -71,7 +71,7 @@ def pattern_at(board, x, y):  # type: ignore[no-untyped-def]
     return found
 
 
-@njit(cache=True)
+@part
 def read(flat, first, rows, bits):  # type: ignore[no-untyped-def]
     """Write the columns of an observed board; return the piece, 0 for none.
 
@@ -94,7 +94,7 @@ def read(flat, first, rows, bits):  # type: ignore[no-untyped-def]
     return 0
 
 
-@njit(cache=True)
+@part
 def enumerate_changes(piece, rows, work):  # type: ignore[no-untyped-def]
     """Write what each legal placement changes on the board in `work`; return how many.
 
@@ -150,7 +150,7 @@ def enumerate_changes(piece, rows, work):  # type: ignore[no-untyped-def]
     return count
 
 
-@njit(cache=True)
+@part
 def score(count, weights, work, scores):  # type: ignore[no-untyped-def]
     """Write the scores of the placements: the change that they make to the board's."""
     _, _, _, _, _, added, taken, more, less = work
@@ -163,7 +163,7 @@ def score(count, weights, work, scores):  # type: ignore[no-untyped-def]
         scores[k] = total
 
 
-@njit(cache=True)
+@part
 def to_shares(count, scores, shares):  # type: ignore[no-untyped-def]
     """Turn scores into log probabilities, and write the probabilities."""
     highest = -np.inf
@@ -179,7 +179,7 @@ def to_shares(count, scores, shares):  # type: ignore[no-untyped-def]
         shares[k] /= total
 
 
-@njit(cache=True)
+@part
 def count_patterns(rows, work, counts):  # type: ignore[no-untyped-def]
     """Write how often each pattern is on the board, and the cells of each row."""
     board = work[0]
@@ -192,7 +192,7 @@ def count_patterns(rows, work, counts):  # type: ignore[no-untyped-def]
             counts[PATTERNS + y] += np.float32((board[x + 1] >> (y + 1)) & 1)
 
 
-@njit(cache=True)
+@part
 def add_changes(k, share, work, counts):  # type: ignore[no-untyped-def]
     """Add a share of what the k-th placement changes."""
     _, _, _, _, _, added, taken, more, less = work
@@ -202,7 +202,7 @@ def add_changes(k, share, work, counts):  # type: ignore[no-untyped-def]
         counts[less[i]] -= share
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def choose(observations, weights, uniforms, chosen, log_probs, expected):  # type: ignore[no-untyped-def]
     """Draw a legal placement from each observation.
 
@@ -241,7 +241,7 @@ def choose(observations, weights, uniforms, chosen, log_probs, expected):  # typ
         log_probs[game] = scores[found]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def judge(  # type: ignore[no-untyped-def]
     observations, weights, lowest, chosen, log_probs, entropies, expected
 ):
@@ -276,7 +276,7 @@ def judge(  # type: ignore[no-untyped-def]
         log_probs[game], entropies[game] = log_prob, entropy
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def differentiate(  # type: ignore[no-untyped-def]
     observations, weights, lowest, chosen, of_log_prob, of_entropy, gradient
 ):
@@ -316,7 +316,7 @@ def differentiate(  # type: ignore[no-untyped-def]
             add_changes(k, share, work, gradient)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def score_all(observations, weights, scores):  # type: ignore[no-untyped-def]
     """Write the scores of all legal placements.
 
@@ -338,7 +338,7 @@ def score_all(observations, weights, scores):  # type: ignore[no-untyped-def]
             scores[game, work[4][k]] = found[k]
 
 
-@njit(cache=True)
+@part
 def best_action(weights, piece, rows, work, scores):  # type: ignore[no-untyped-def]
     """Return the best placement on the board in `work`; the first one wins."""
     count = enumerate_changes(piece, rows, work)
@@ -350,7 +350,7 @@ def best_action(weights, piece, rows, work, scores):  # type: ignore[no-untyped-
     return work[4][best] if count else 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def play_greedy(state, over, rows, randomizer, weights, max_moves, max_pieces):  # type: ignore[no-untyped-def]
     """Play every game that isn't over; see `kernels.play_greedy`."""
     columns, queue, position, _, _, pieces = state

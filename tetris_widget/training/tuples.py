@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 
 from tetris_widget.game import FEATURES
+from tetris_widget.game.compiler import kernel, part
 from tetris_widget.game.features import FEATURE_SCALE
 from tetris_widget.game.kernels import WINDOW, move, observe_afterstates
 from tetris_widget.training.linear import criticise
@@ -69,7 +69,7 @@ def tuples_of(heights: Tensor) -> Tensor:
     return (digits.unfold(-1, LENGTH, 1) * places).sum(-1)
 
 
-@njit(cache=True)
+@kernel
 def new_work():  # type: ignore[no-untyped-def]
     """Return arrays to work on, of legal placements: scores, shares, rows, tuples."""
     return (
@@ -80,7 +80,7 @@ def new_work():  # type: ignore[no-untyped-def]
     )
 
 
-@njit(cache=True)
+@part
 def find_tuples(flat, first, n_columns, found):  # type: ignore[no-untyped-def]
     """Write the tuples of a surface, from left to right: columns + MORE.
 
@@ -99,7 +99,7 @@ def find_tuples(flat, first, n_columns, found):  # type: ignore[no-untyped-def]
             found[c - LENGTH + 1] = digits
 
 
-@njit(cache=True, fastmath=SUMS)
+@part(fastmath=SUMS)
 def score_legal(flat, first, n_actions, weights, work):  # type: ignore[no-untyped-def]
     """Score the legal placements of one observation; return how many there are.
 
@@ -132,7 +132,7 @@ def score_legal(flat, first, n_actions, weights, work):  # type: ignore[no-untyp
     return count
 
 
-@njit(cache=True, fastmath=SUMS)
+@part(fastmath=SUMS)
 def promise(count, n_tuples, work, worths):  # type: ignore[no-untyped-def]
     """Return what the tuples of what is chosen are worth."""
     _, shares, _, tuples = work
@@ -147,7 +147,7 @@ def promise(count, n_tuples, work, worths):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=SUMS)
+@kernel(fastmath=SUMS)
 def choose(observations, weights, critic, uniforms, chosen, log_probs, values):  # type: ignore[no-untyped-def]
     """Draw a legal placement from each observation.
 
@@ -192,7 +192,7 @@ def choose(observations, weights, critic, uniforms, chosen, log_probs, values): 
         log_probs[n] = scores[found]
 
 
-@njit(cache=True, nogil=True, fastmath=SUMS)
+@kernel(fastmath=SUMS)
 def judge(  # type: ignore[no-untyped-def]
     observations,
     weights,
@@ -236,7 +236,7 @@ def judge(  # type: ignore[no-untyped-def]
         log_probs[n], entropies[n] = log_prob, entropy
 
 
-@njit(cache=True, nogil=True, fastmath=SUMS)
+@kernel(fastmath=SUMS)
 def differentiate(  # type: ignore[no-untyped-def]
     observations,
     weights,
@@ -294,7 +294,7 @@ def differentiate(  # type: ignore[no-untyped-def]
                 by_worth[tuples[k, i]] += promised
 
 
-@njit(cache=True, nogil=True, fastmath=SUMS)
+@kernel(fastmath=SUMS)
 def play_greedy(state, over, rows, randomizer, weights, max_moves, max_pieces):  # type: ignore[no-untyped-def]
     """Play every game that isn't over; see `kernels.play_greedy`."""
     columns, queue, position, _, _, pieces = state
