@@ -144,7 +144,8 @@ def test_the_greedy_move_is_the_first_of_the_highest_scores(
     kernels.observe_afterstates(games.columns, games.piece, size[0], ONE, out)
     scores = out[0, :-1, :-1] @ weights
     scores[out[0, :-1, -1] == 0] = -np.inf
-    chosen = kernels.greedy_actions(games.columns, games.piece, size[0], ONE, weights)
+    factors = kernels.factors_of(weights)
+    chosen = kernels.greedy_actions(games.columns, games.piece, size[0], factors)
     assert chosen.tolist() == [scores.argmax()]
 
 
@@ -165,7 +166,7 @@ def follow(
         assert mask.tolist() == [option is not None for option in options]
         action = int(rng.choice(np.flatnonzero(mask)))
         if rng.random() > luck:
-            args = games.columns, games.piece, size[0], ONE, WEIGHTS
+            args = games.columns, games.piece, size[0], kernels.factors_of(WEIGHTS)
             action = int(kernels.greedy_actions(*args)[0])
         expected = options[action]
         assert expected is not None

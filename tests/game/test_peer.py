@@ -71,7 +71,7 @@ def test_the_same_moves_lead_to_the_same_boards_and_lines(peer: Tetris) -> None:
     for _ in range(1_500):
         action = int(rng.choice(np.flatnonzero(games.mask()[0])))
         if rng.random() > LUCK:
-            args = games.columns, games.piece, ROWS, ONE, WEIGHTS
+            args = games.columns, games.piece, ROWS, kernels.factors_of(WEIGHTS)
             action = int(kernels.greedy_actions(*args)[0])
         name, move = PIECE_NAMES[games.piece[0]], divmod(action, COLUMNS)
         has_room = bring(peer, name, *move)

@@ -17,9 +17,10 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 from tetris_widget.game.compiler import kernel, part
-from tetris_widget.game.features import FEATURE_SCALE, FEATURES
+from tetris_widget.game.features import FEATURES
 from tetris_widget.game.pieces import (
     BOTTOM,
     COUNT,
@@ -292,9 +293,11 @@ COUNTERS = COUNTER_ONES * 0b11111
 def new_desk(n_columns, rows):
     """Return a desk for boards of this size."""
     desk = np.zeros(DESK_SIZE, np.int64)
-    desk[BITS : BITS + REGION] = (np.int64(1) << rows) - 1
-    desk[IS_COLUMN + FIRST : IS_COLUMN + FIRST + n_columns] = -1
-    desk[IS_PAIR + FIRST + 1 : IS_PAIR + FIRST + n_columns] = -1
+    for c in range(REGION):
+        desk[BITS + c] = (np.int64(1) << rows) - 1
+    for c in range(n_columns):
+        desk[IS_COLUMN + FIRST + c] = -1
+        desk[IS_PAIR + FIRST + c] = -(c > 0)
     return desk
 
 
@@ -636,10 +639,9 @@ def describe_clearing(desk, board, piece, k):
     desk[SUMS + LINES] = lines
 
 
-@kernel
-def undoubled(scale):
-    """Return factors of features as factors of what `describe` writes."""
-    factors = scale.copy()
+def factors_of(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return weights of features (features,) as weights of what `describe` writes."""
+    factors = np.array(weights, np.float64)
     factors[LANDING_HEIGHT] *= 0.5
     return factors
 
@@ -705,7 +707,7 @@ def move(state, game, action, rows, randomizer, bits, heights):
     """
     columns, queue, position, rng, lines, pieces = state
     n_columns = columns.shape[1]
-    piece = queue[game, position[game]]
+    piece = np.int64(queue[game, position[game]])
     rotation, column = fold(action, piece, n_columns)
     load(columns[game], bits, heights)
     row, cleared = drop(bits, heights, n_columns, piece, rotation, column, rows)
@@ -721,7 +723,7 @@ def move(state, game, action, rows, randomizer, bits, heights):
         columns[game, c] = bits[c]
     lines[game] += cleared
     next_piece(queue, position, rng, game, randomizer)
-    piece = queue[game, position[game]]
+    piece = np.int64(queue[game, position[game]])
     over = not has_placement(heights, n_columns, piece, rows)
     return rotation, column, row, cleared, over
 
@@ -832,10 +834,11 @@ def observe_afterstates(columns, pieces, rows, scale, out):
     has_heights = size > N_FEATURES + 1
     desk = new_desk(n_columns, rows)
     scaled = np.empty(N_FEATURES * LANES, np.float32)
-    factors = undoubled(scale)
+    factors = scale.copy()
+    factors[LANDING_HEIGHT] *= 0.5
     flat = out.reshape(out.size)
     for game in range(columns.shape[0]):
-        piece = pieces[game]
+        piece = np.int64(pieces[game])
         start = game * out.shape[1] * size
         present = start + MAX_ROTATIONS * n_columns * size
         survey(desk, columns[game])
@@ -1009,7 +1012,7 @@ def mask_actions(columns, pieces, rows, out):
                 is_low = columns[game, c] >> (rows - MAX_WIDTH + k) == 0
                 found |= np.int64(is_low) << c
             low[k] = found
-        piece = pieces[game]
+        piece = np.int64(pieces[game])
         legal = np.int64(0)
         for rotation in range(MAX_ROTATIONS):
             room = low[ROOMS[piece, rotation, 0]]
@@ -1037,7 +1040,7 @@ def best_action(desk, scores, board, piece, rows, factors):
 
     Args:
         scores: (LANES,) float64 to work on.
-        factors: (features,) float64, weights of what `describe` writes.
+        factors: (features,) float64, see `factors_of`.
     """
     n_columns = board.shape[0]
     survey(desk, board)
@@ -1071,12 +1074,12 @@ def best_action(desk, scores, board, piece, rows, factors):
 
 
 @kernel
-def play_greedy(state, over, rows, randomizer, scale, weights, max_moves, max_pieces):
+def play_greedy(state, over, rows, randomizer, factors, max_moves, max_pieces):
     """Play every game that isn't over by a linear score of the boards it leads to.
 
     Args:
         over: (n,) bool, updated.
-        weights: (features,) float64, of the scaled features.
+        factors: of the score, see `factors_of`.
         max_moves: moves per game in this call.
         max_pieces: a game stops (it isn't over) after so many pieces.
 
@@ -1088,13 +1091,12 @@ def play_greedy(state, over, rows, randomizer, scale, weights, max_moves, max_pi
     scores = np.empty(LANES, np.float64)
     bits = np.zeros(columns.shape[1] + WINDOW, np.int64)
     heights = np.zeros(columns.shape[1] + WINDOW, np.int64)
-    factors = undoubled(weights * scale)
     made = 0
     for game in range(columns.shape[0]):
         for _ in range(max_moves):
             if over[game] or pieces[game] >= max_pieces:
                 break
-            piece = queue[game, position[game]]
+            piece = np.int64(queue[game, position[game]])
             action = best_action(desk, scores, columns[game], piece, rows, factors)
             over[game] = move(state, game, action, rows, randomizer, bits, heights)[4]
             made += 1
@@ -1102,16 +1104,18 @@ def play_greedy(state, over, rows, randomizer, scale, weights, max_moves, max_pi
 
 
 @kernel
-def greedy_actions(columns, pieces, rows, scale, weights):
-    """Return the best action of each board by a linear score: (n,)."""
+def greedy_actions(columns, pieces, rows, factors):
+    """Return the best action of each board by a linear score: (n,).
+
+    Args:
+        factors: of the score, see `factors_of`.
+    """
     desk = new_desk(columns.shape[1], rows)
     scores = np.empty(LANES, np.float64)
-    factors = undoubled(weights * scale)
     actions = np.empty(columns.shape[0], np.int64)
     for game in range(columns.shape[0]):
-        actions[game] = best_action(
-            desk, scores, columns[game], pieces[game], rows, factors
-        )
+        piece = np.int64(pieces[game])
+        actions[game] = best_action(desk, scores, columns[game], piece, rows, factors)
     return actions
 
 
@@ -1138,10 +1142,6 @@ def begin_again(state, over, randomizer):
         if over[game]:
             new_game(state, game, randomizer)
             over[game] = False
-
-
-# The scale of the features in double precision, for the greedy kernels.
-SCALE = FEATURE_SCALE.astype(np.float64)
 
 
 @kernel

@@ -55,12 +55,12 @@ def cells(piece: int, rotation: int) -> list[tuple[int, int]]:
     ]
 
 
-def _tables() -> tuple[NDArray[np.int32], ...]:
+def _tables() -> tuple[NDArray[np.int64], ...]:
     shape = (N_PIECES + 1, MAX_ROTATIONS)
-    rotations = np.zeros(N_PIECES + 1, np.int32)
-    widths, heights = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
-    masks = np.zeros((*shape, MAX_WIDTH), np.int32)
-    bottoms = np.zeros((*shape, MAX_WIDTH), np.int32)
+    rotations = np.zeros(N_PIECES + 1, np.int64)
+    widths, heights = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    masks = np.zeros((*shape, MAX_WIDTH), np.int64)
+    bottoms = np.zeros((*shape, MAX_WIDTH), np.int64)
     for piece in range(1, N_PIECES + 1):
         pictures = SHAPES[PIECE_NAMES[piece]]
         rotations[piece] = len(pictures)

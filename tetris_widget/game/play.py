@@ -34,7 +34,6 @@ MAX_WEIGHT = 1e300
 SHARES_PER_THREAD = 16
 # Between two looks at whether the caller has been interrupted: a fraction of a second.
 MOVES_AT_ONCE = 100_000
-_UNSCALED = np.ones(len(FEATURES))
 _NO_LIMIT = 2**62
 _ROOM = 128
 
@@ -88,7 +87,7 @@ def play(
     games = check_whole("games", games, 1, MAX_GAMES)
     seed = check_whole("seed", seed, 0, _NO_LIMIT)
     threads = check_whole("threads", threads, 1, 256)
-    vector = _vector(weights)
+    factors = kernels.factors_of(_vector(weights))
     played = Games(games, rows, cols, randomizer, seed, max_pieces)
     over = np.zeros(games, np.bool_)
     is_abandoned = threading.Event()
@@ -103,8 +102,7 @@ def play(
             ended,
             rows,
             played.randomizer,
-            _UNSCALED,
-            vector,
+            factors,
             moves,
             played.max_pieces or _NO_LIMIT,
         ):

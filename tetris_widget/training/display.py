@@ -14,7 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from tetris_widget.config import TrainingConfig
 from tetris_widget.envs.observations import Observer
 from tetris_widget.envs.placements import move_frame
-from tetris_widget.game import Games, kernels
+from tetris_widget.game import FEATURE_SCALE, Games, kernels
 from tetris_widget.training.environments import tetris_env
 from tetris_widget.training.evaluation import greedy_actions
 from tetris_widget.training.policies import linear_weights
@@ -45,8 +45,9 @@ class DisplayGame:
             observation = self._observer.observe_games(games)
             actions = greedy_actions(model.policy, observation, games.mask())
         else:
+            factors = kernels.factors_of(weights * FEATURE_SCALE)
             actions = kernels.greedy_actions(
-                games.columns, games.piece, games.rows, kernels.SCALE, weights
+                games.columns, games.piece, games.rows, factors
             )
         games.step(np.asarray(actions, np.int64))
         return {**move_frame(games), "over": bool(games.terminated[0])}

@@ -18,7 +18,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from tetris_widget.config import TrainingConfig
-from tetris_widget.game import kernels
+from tetris_widget.game import FEATURE_SCALE, kernels
 from tetris_widget.training import dense, network, patterns, tuples
 from tetris_widget.training.policies import (
     dense_weights,
@@ -252,7 +252,7 @@ def _compiled_play(policy: Any) -> Callable[..., int] | None:
     """Return what plays whole games by a policy under benchmark rules, or None."""
     weights = linear_weights(policy)
     if weights is not None:
-        return _bind(kernels.play_greedy, kernels.SCALE, weights)
+        return _bind(kernels.play_greedy, kernels.factors_of(weights * FEATURE_SCALE))
     table = pattern_weights(policy)
     if table is not None:
         return _bind(patterns.play_greedy, table)

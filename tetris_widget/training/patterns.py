@@ -366,7 +366,7 @@ def play_greedy(state, over, rows, randomizer, weights, max_moves, max_pieces): 
                 break
             for c in range(n_columns):
                 work[2][c] = columns[game, c]
-            piece = queue[game, position[game]]
+            piece = np.int64(queue[game, position[game]])
             action = best_action(weights, piece, rows, work, scores)
             over[game] = move(state, game, action, rows, randomizer, bits, heights)[4]
             made += 1
