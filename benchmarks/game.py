@@ -3,20 +3,24 @@
 Prints a table, with goals: random placements, afterstates, keys and reachable
 placements through `TetrisVecEnv`; greedy decisions with the nine Dellacherie-Thiery
 features; other people's environments where they are installed, in turns with ours, and
-how many times faster ours is; two threads against one; what first calls cost; memory.
-Speeds are per CPU-second, medians of interleaved rounds.
+how many times faster ours is; two threads against one, and two processes against one,
+which is what the machine gives; what first calls cost; memory. Speeds are per
+CPU-second, medians of interleaved rounds.
 
 Run by `make bench`; about five minutes.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -44,6 +48,9 @@ KINDS: dict[str, tuple[dict[str, str], float | None]] = {
 DECISIONS = "greedy, nine DT features: decisions"
 LEAST_DECISIONS = 500_000
 LEAST_GAIN = 1.8
+# More rounds than of the speeds: what two cores get differs from second to second.
+GAIN_ROUNDS = 15
+MANY_PLAYED = 64
 MOST_COMPILED, MOST_CACHED = 6.0, 0.5
 CACHED_CALLS = 3
 MANY_GAMES = 16384
@@ -131,18 +138,37 @@ def decisions() -> float:
     return float(played.pieces.sum()) / (time.process_time() - before)
 
 
+def play_many(games: int = MANY_PLAYED, threads: int = 1) -> float:
+    """Return the seconds by the clock that some games take."""
+    before = time.perf_counter()
+    play(DT_10, games=games, max_pieces=10_000, threads=threads)
+    return time.perf_counter() - before
+
+
 def gain_of_two_threads() -> float:
     """Return how many times sooner two threads have played the same games."""
-    seconds = []
-    for threads in (1, 2):
-        before = time.perf_counter()
-        play(DT_10, games=64, max_pieces=10_000, threads=threads)
-        seconds.append(time.perf_counter() - before)
-    return seconds[0] / seconds[1]
+    return play_many() / play_many(threads=2)
+
+
+class TwoProcesses:
+    """Two processes, which share nothing: what the machine itself gains by two."""
+
+    def __init__(self) -> None:
+        self._pool = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"))
+
+    def __call__(self) -> float:
+        """Return how many times sooner two have played the same games than one."""
+        alone = self._pool.submit(play_many).result()
+        halves = [self._pool.submit(play_many, MANY_PLAYED // 2) for _ in range(2)]
+        return alone / max(half.result() for half in halves)
+
+    def close(self) -> None:
+        """End them."""
+        self._pool.shutdown()
 
 
 def print_speeds() -> None:
-    """Print speeds, ours and others', and the gain of a second thread."""
+    """Print speeds, ours and others'."""
     speeds: dict[str, Callable[[], float]] = {}
     goals: dict[str, float | None] = {DECISIONS: LEAST_DECISIONS}
     for kind, (options, least) in KINDS.items():
@@ -153,20 +179,31 @@ def print_speeds() -> None:
     others = list(peers.installed())
     speeds |= {f"{peer.name}: steps": peer.play for peer in others}
     figures: dict[str, list[float]] = {name: [] for name in speeds}
-    gains = []
-    for measure in (*speeds.values(), gain_of_two_threads):
+    for measure in speeds.values():
         measure()  # compiles, and fills the caches
     for _ in range(ROUNDS):
         for name, measure in speeds.items():
             figures[name].append(measure())
-        gains.append(gain_of_two_threads())
     for name, values in figures.items():
         print(row(f"{name} per CPU-s", values, ",.0f", least=goals.get(name)))
     for peer in others:
         ours, theirs = figures[_name(peer.kind, MEASURED_SIZE)], f"{peer.name}: steps"
         ratios = [a / b for a, b in zip(ours, figures[theirs], strict=True)]
         print(row(f"{peer.kind} VecEnv / {peer.name}", ratios, ",.1f"))
-    print(row("two threads / one", gains, ".2f", least=LEAST_GAIN), flush=True)
+
+
+def print_gains() -> None:
+    """Print the gain of a second thread, and beside it that of a second process."""
+    threads, processes = [], []
+    with closing(TwoProcesses()) as gain_of_two_processes:
+        gain_of_two_processes(), gain_of_two_threads()  # compile, and fill the caches
+        for _ in range(GAIN_ROUNDS):
+            threads.append(gain_of_two_threads())
+            processes.append(gain_of_two_processes())
+    ratios = [a / b for a, b in zip(threads, processes, strict=True)]
+    print(row("two threads / one", threads, ".2f", least=LEAST_GAIN))
+    print(row("two processes that share nothing / one", processes, ".2f"))
+    print(row("gain by threads / gain by processes", ratios, ".2f"), flush=True)
 
 
 def print_first_calls() -> None:
@@ -194,6 +231,7 @@ def print_memory() -> None:
 def main() -> None:
     """Measure everything and print the table."""
     print_speeds()
+    print_gains()
     print_first_calls()
     print_memory()
 
