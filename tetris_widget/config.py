@@ -575,8 +575,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "board": Preset(
         "no features: the cells of the board after each placement, window by window; "
-        "5,000 lines after 10 s, then up and down, 22,000 after a minute (medians of "
-        "five seeds)",
+        "2,900 lines after 10 s, 55,000 after half a minute (medians of five seeds)",
         {
             "observation": "board",
             "policy": "patterns",
