@@ -80,7 +80,6 @@ class Games:
         self._queue = np.zeros((n, kernels.QUEUE_LENGTH), np.int8)
         self._position = np.zeros(n, np.int64)
         self._rng = np.zeros(n, np.uint64)
-        self._every = np.arange(n)
         # The results of the last step, and what game 0 looked like around it.
         self.placed = 0
         self.shown: list[int] = []
@@ -113,12 +112,12 @@ class Games:
     @property
     def piece(self) -> NDArray[np.int8]:
         """The current piece of every game: (n,) int8, 1 to 7."""
-        return self._queue[self._every, self._position]
+        return self.coming(0)[:, 0]
 
     def coming(self, previews: int) -> NDArray[np.int8]:
         """Return every game's current piece and the next ones: (n, 1 + previews)."""
-        places = self._position[:, None] + np.arange(1 + previews)
-        coming: NDArray[np.int8] = self._queue[self._every[:, None], places]
+        coming = np.empty((len(self), 1 + previews), np.int8)
+        kernels.look_ahead(self._queue, self._position, coming)
         return coming
 
     def previews(self, game: int) -> list[int]:

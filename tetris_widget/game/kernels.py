@@ -124,6 +124,14 @@ def next_piece(queue, position, rng, game, randomizer):
         fill(queue, rng, game, np.int64(N_PIECES), randomizer)
 
 
+@kernel
+def look_ahead(queue, position, out):
+    """Write every game's current piece and the next ones: (n, k)."""
+    for game in range(out.shape[0]):
+        for k in range(out.shape[1]):
+            out[game, k] = queue[game, position[game] + k]
+
+
 @part
 def new_game(state, game, randomizer):
     """Empty the board and draw new pieces; the generator goes on."""
@@ -888,13 +896,18 @@ EIGHT_ONES = np.uint64(0x0101010101010101)
 
 
 @part(forceinline=True)
-def pack(board, first, low):
-    """Return eight rows of eight columns: a byte for each column."""
-    block = np.uint64(0)
-    for c in range(first, min(first + BYTES, board.shape[0])):
-        eight = np.uint64((board[c] >> low) & 0xFF)
-        block |= eight << np.uint64(BYTES * (c - first))
-    return block
+def pack(board, low):
+    """Return eight rows of the first eight columns, and of the rest.
+
+    A byte for each column.
+    """
+    left = right = np.uint64(0)
+    n_columns = board.shape[0]
+    for c in range(min(BYTES, n_columns)):
+        left |= np.uint64((board[c] >> low) & 0xFF) << np.uint64(BYTES * c)
+    for c in range(BYTES, n_columns):
+        right |= np.uint64((board[c] >> low) & 0xFF) << np.uint64(BYTES * (c - BYTES))
+    return left, right
 
 
 @part
@@ -910,14 +923,16 @@ def write_cells(board, rows, out, start):
     """
     n_columns = board.shape[0]
     at = start
-    for row in range(rows - 1, -1, -1):
-        within = np.uint64(row % BYTES)
-        if row == rows - 1 or row % BYTES == BYTES - 1:
-            left, right = pack(board, 0, row & -BYTES), pack(board, BYTES, row & -BYTES)
-        put_word(out, at, (left >> within) & EIGHT_ONES)
-        if n_columns > BYTES:
-            put_word(out, at + BYTES, (right >> within) & EIGHT_ONES)
-        at += n_columns
+    top = rows
+    while top:
+        low = (top - 1) & -BYTES
+        left, right = pack(board, low)
+        for row in range(top - low - 1, -1, -1):
+            put_word(out, at, (left >> np.uint64(row)) & EIGHT_ONES)
+            if n_columns > BYTES:
+                put_word(out, at + BYTES, (right >> np.uint64(row)) & EIGHT_ONES)
+            at += n_columns
+        top = low
 
 
 @kernel
