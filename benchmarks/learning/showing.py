@@ -212,7 +212,7 @@ def _draw_panel(
         if max(found) == longest:
             labels.append(label)
         else:
-            _write_beside(axes, max(found), label)
+            _write_above(axes, max(found), label)
     for lines, by in LITERATURE.get(size, ()):
         axes.axhline(lines, color="0.45", lw=0.8, ls=(0, (4, 3)), zorder=1)
         labels.append(Label(lines, f"{by}: {_short(lines)}", GREY))
@@ -234,15 +234,16 @@ def _draw_panel(
     axes.grid(alpha=0.25, lw=0.6)
 
 
-def _write_beside(axes: Any, seconds: float, label: Label) -> None:
+def _write_above(axes: Any, seconds: float, label: Label) -> None:
     axes.annotate(
         label.text,
         (seconds, label.lines),
-        (6, 0),
+        (0, 7),
         textcoords="offset points",
         color=label.colour,
         fontsize=LABEL_POINTS,
-        va="center",
+        ha="right",
+        va="bottom",
     )
 
 
