@@ -67,7 +67,10 @@ def leading_zeros(typing_context, bits):
 
 @intrinsic
 def put_word(typing_context, out, at, word):
-    """Write eight bytes of an array of bytes from any place on, the lowest first."""
+    """Write eight bytes of an array of bytes from any place on, the lowest first.
+
+    So they are in memory on every machine that numba compiles for.
+    """
 
     def generate(context, builder, signature, arguments):
         data = context.make_array(out)(context, builder, arguments[0]).data
@@ -988,8 +991,8 @@ def observe_flat(columns, pieces, rows, out):
             out[game, plane + k * N_PIECES + pieces[game, k] - 1] = 1
 
 
-# For each column of an orientation, by how much its highest landing is below the top of
-# the board, from MAX_WIDTH rows; beside the piece; of no orientation.
+# Where a piece has room: a column of its box may be rows - MAX_WIDTH + k cells high.
+# ROOMS has the k of each: ALWAYS beside the piece, NEVER in orientations that it lacks.
 ALWAYS, NEVER = MAX_WIDTH, MAX_WIDTH + 1
 # From four bits to the lowest bits of four bytes.
 SPREAD, ONES = np.uint32(0x00204081), np.uint32(0x01010101)
@@ -1005,7 +1008,7 @@ def _rooms():
     return rooms
 
 
-# (8, 4, 4): by piece, orientation and column of its box, index of `low` below.
+# (8, 4, 4): by piece, orientation and column of its box.
 ROOMS = _rooms()
 
 
@@ -1013,8 +1016,8 @@ ROOMS = _rooms()
 def mask_actions(columns, pieces, rows, out):
     """Write which actions are legal: (n, 4 × columns) bool.
 
-    A piece has room where each of its columns is low enough: columns are bits here, and
-    all placements of an orientation are found at once.
+    Bit c of low[k] is set if column c is low enough for a k of ROOMS, so that all
+    placements of an orientation are found at once.
     """
     n_columns = columns.shape[1]
     words = out.reshape(out.size).view(np.uint32)  # four flags each
