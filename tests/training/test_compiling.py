@@ -70,7 +70,14 @@ def test_it_is_compiled_once_and_nobody_is_left(tmp_path: Path) -> None:
         "assert sum(kernels.play_greedy.stats.cache_hits.values())\n"
     )
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert "error" not in ended.stderr.lower(), ended.stderr
 
 
 def test_a_cache_that_cannot_be_written_is_left_alone(

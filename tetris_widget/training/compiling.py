@@ -91,7 +91,9 @@ def main() -> None:
 
 def _leave_with_parent() -> None:
     """End the process when the one that asked is gone, however that ended."""
-    sys.stdin.buffer.read()
+    # Not by `sys.stdin`: Python ends with an error where a thread is reading that.
+    while os.read(sys.stdin.fileno(), 1):
+        pass
     os._exit(1)
 
 
