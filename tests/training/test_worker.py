@@ -268,7 +268,7 @@ def test_a_warm_process_starts_at_once(
     start(manager, config)
     assert time.monotonic() - before < 5
     details = [m["detail"] for m in listener.of_type("status")]
-    assert "compiling the game" in details
+    assert "loading the game" in details
 
 
 # Runs a worker in its own process, and tells what it has loaded by the end.

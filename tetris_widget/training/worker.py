@@ -168,10 +168,10 @@ class Worker:
         # Of another environment only that remains to be loaded.
         config = TrainingConfig() if config.env_id is not None else config
         self._load("warming")
-        self._report("warming", detail="compiling the game")
         self._compile(config, "warming")
         if self._stop_event.is_set():
             return
+        self._report("warming", detail="loading the game")
         from tetris_widget.training.policies import warm_up
 
         warm_up(config)
