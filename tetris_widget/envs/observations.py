@@ -102,7 +102,7 @@ class Observer:
 
         Args:
             columns: (n, columns) int32.
-            pieces: (n,) the current pieces, or (n, 1 + previews) with the next ones.
+            pieces: (n, 1 + previews), the current ones first.
         """
         if self._parts:
             return {
@@ -114,9 +114,7 @@ class Observer:
 
     def observe_games(self, games: Games) -> Observed:
         """Return the observations of games as they are; valid as those of `observe`."""
-        previews = self._n_pieces - 1
-        pieces = games.coming(previews) if previews else games.piece
-        return self.observe(games.columns, pieces)
+        return self.observe(games.columns, games.coming(self._n_pieces - 1))
 
     def observe_once(self, columns: Array, pieces: Array) -> Observed:
         """Return the observations of any number of boards, in arrays of their own."""
@@ -147,10 +145,9 @@ class Observer:
         out, shown = page
         rows = self._rows
         if self._observation in ("afterstates", "heights"):
-            current = pieces if pieces.ndim == 1 else np.ascontiguousarray(pieces[:, 0])
+            current = np.ascontiguousarray(pieces[:, 0])
             kernels.observe_afterstates(columns, current, rows, FEATURE_SCALE, out)
             return out
-        pieces = pieces.reshape(len(columns), self._n_pieces)
         if self._observation == "board":
             kernels.observe_boards(columns, pieces, rows, shown, out)
         else:

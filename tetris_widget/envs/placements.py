@@ -126,9 +126,9 @@ class Placements:
 
     def observe_now(self, which: NDArray[np.int64]) -> Observed:
         """Return the observations of some games, to keep."""
-        return self._observer.observe_once(
-            self.games.columns[which], self._pieces()[which]
-        )
+        games = self.games
+        pieces = games.coming(self._previews)[which]
+        return self._observer.observe_once(games.columns[which], pieces)
 
     def observe_last(self, which: NDArray[np.int64]) -> Observed:
         """Return the last observations of games that have ended, to keep."""
@@ -205,10 +205,6 @@ class Placements:
     def pictures(self) -> list[NDArray[np.uint8]]:
         """Return a picture of every game; those but the first are grey."""
         return [to_rgb(self.games.cells_of(game)) for game in range(len(self.games))]
-
-    def _pieces(self) -> NDArray[np.int8]:
-        games = self.games
-        return games.coming(self._previews) if self._previews else games.piece
 
 
 def _info(lines: int, pieces: int, cleared: int, terms: dict[str, float]) -> Info:
