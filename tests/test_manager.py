@@ -409,7 +409,8 @@ def test_the_first_run_has_the_queues_and_events_that_were_there(
 
 
 HANGS = """
-import signal, sys, time
+import os, sys, time
+from pathlib import Path
 from tests.toy import ToyManager
 from tetris_widget.config import TrainingConfig
 if __name__ == "__main__":
@@ -419,7 +420,9 @@ if __name__ == "__main__":
         if {listener} is None and not manager.metrics_queue.empty():
             manager.metrics_queue.get()
         time.sleep(0.01)
-    print(manager.get_status()["pid"], flush=True)
+    # In one piece, and not between what the listener prints.
+    Path("written").write_text(str(manager.get_status()["pid"]))
+    os.replace("written", "pid")
     {then}
 """
 NOT_YET_ENDED = "time.sleep(1000)"
@@ -428,23 +431,16 @@ NOT_YET_ENDED = "time.sleep(1000)"
 @contextlib.contextmanager
 def a_kernel_whose_training_hangs(
     home: Path, fault: str = "deaf", listener: str = "print", then: str = NOT_YET_ENDED
-) -> Iterator[tuple[subprocess.Popen[str], psutil.Process]]:
+) -> Iterator[tuple[subprocess.Popen[bytes], psutil.Process]]:
     """Give a kernel's process, and the one that trains: both are gone afterwards."""
     script = home / "script.py"
     script.write_text(HANGS.format(home=str(home), listener=listener, then=then))
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "TOY_FAULT": fault}
-    with (home / "said.txt").open("w") as said:
-        kernel = subprocess.Popen(
-            [sys.executable, script], stdout=said, text=True, env=environment
-        )
-
-    def pids() -> list[str]:
-        lines = (home / "said.txt").read_text().splitlines(keepends=True)
-        return [line for line in lines if line.strip().isdigit()]
-
+    kernel = subprocess.Popen([sys.executable, script], env=environment, cwd=home)
+    pid = home / "pid"
     try:
-        wait_for(pids)
-        worker = psutil.Process(int(pids()[0]))
+        wait_for(pid.exists)
+        worker = psutil.Process(int(pid.read_text()))
         try:
             yield kernel, worker
         finally:
@@ -498,9 +494,10 @@ def test_a_process_that_hangs_does_not_keep_its_kernel_from_ending(
 def test_a_forked_child_of_the_kernel_ends_without_the_training(
     tmp_path: Path,
 ) -> None:
-    then = "import os; os.waitpid(os.fork() or sys.exit(), 0); print(0); time.sleep(99)"
+    ended = "os.waitpid(os.fork() or sys.exit(), 0); Path('ended').touch()"
+    then = f"{ended}; time.sleep(99)"
     with a_kernel_whose_training_hangs(tmp_path, then=then) as (_, worker):
-        wait_for(lambda: "\n0\n" in (tmp_path / "said.txt").read_text())
+        wait_for((tmp_path / "ended").exists)
         assert worker.is_running()
 
 
