@@ -22,7 +22,7 @@ from tetris_widget.game.boards import (
 )
 from tetris_widget.game.state import Field, State, check, take
 
-MIN_SIZE, MAX_ROWS, MAX_COLUMNS = 4, 28, 12
+MIN_SIZE, MAX_ROWS, MAX_COLUMNS = 4, 28, kernels.MAX_COLUMNS
 RANDOMIZERS = {"bag": kernels.BAG, "uniform": kernels.UNIFORM}
 N_PREVIEWS = 3
 _WORD = 2**64 - 1

@@ -38,12 +38,13 @@ from typing import NamedTuple
 import numpy as np
 
 from tetris_widget.game.compiler import kernel, part
+from tetris_widget.game.instructions import larger, popcount, room, smaller, values_of
 from tetris_widget.game.kernels import (
+    MAX_COLUMNS,
     QUEUE_LENGTH,
     fill,
     height_of,
     next_piece,
-    popcount,
 )
 from tetris_widget.game.pieces import HEIGHTS, N_PIECES, PIECE_NAMES
 from tetris_widget.game.srs import (
@@ -65,7 +66,6 @@ from tetris_widget.game.srs import (
 
 NONE, LEFT, RIGHT, SOFT, HARD, CW, CCW, HOLD = range(8)
 HIDDEN_ROWS = 20
-MAX_COLUMNS = 12
 # A board is one integer a column: FLOOR full bits, its rows, and full bits above; with
 # WALL full columns at either side. So far does a box reach out when it is tried.
 FLOOR = WALL = 4
@@ -175,7 +175,7 @@ def drop_distance(field, piece, facing, x, y):
         if BOX_MASKS[piece, facing, j]:
             low = y + LOWS[piece, facing, j] + FLOOR
             below = field[x + j + WALL] & ((np.int64(1) << low) - 1)
-            distance = min(distance, low - height_of(below))
+            distance = smaller(distance, low - height_of(below))
     return distance
 
 
@@ -222,8 +222,9 @@ def begin(game, cells, rules):
     empty_field(game.field, rules)
     cells[:] = 0
     game.position[0] = 0
-    fill(game.queue, game.rng, 0, 0, rules.randomizer)
-    fill(game.queue, game.rng, 0, N_PIECES, rules.randomizer)
+    one = np.int64(0)
+    fill(game.queue, game.rng, one, np.int64(0), rules.randomizer)
+    fill(game.queue, game.rng, one, np.int64(N_PIECES), rules.randomizer)
     game.score = 0
     game.lines = 0
     game.pieces = 0
@@ -324,7 +325,7 @@ def hold_piece(game, rules):
     game.hold = game.piece
     game.can_hold = False
     if held == 0:
-        next_piece(game.queue, game.position, game.rng, 0, rules.randomizer)
+        next_piece(game.queue, game.position, game.rng, np.int64(0), rules.randomizer)
         held = game.queue[0, game.position[0]]
     spawn(game, held, rules)
 
@@ -333,7 +334,7 @@ def hold_piece(game, rules):
 def note_move(game):
     """Give a piece that has landed its time to lock anew."""
     if game.has_landed:
-        game.moves = min(game.moves + 1, MAX_MOVES)  # it may move on in the air
+        game.moves = smaller(game.moves + 1, MAX_MOVES)  # it may move on in the air
         game.lock_time = 0
 
 
@@ -355,7 +356,7 @@ def fall(game):
 @part(forceinline=True, no_cpython_wrapper=False)
 def level_of(lines, rules):
     """Return the level after so many lines."""
-    return min(MAX_LEVEL, max(rules.level, 1 + lines // LINES_PER_LEVEL))
+    return smaller(MAX_LEVEL, larger(rules.level, 1 + lines // LINES_PER_LEVEL))
 
 
 @part
@@ -433,7 +434,7 @@ def lock(game, cells, rules):
         game.over = True
         return
     game.can_hold = True
-    next_piece(game.queue, game.position, game.rng, 0, rules.randomizer)
+    next_piece(game.queue, game.position, game.rng, np.int64(0), rules.randomizer)
     spawn(game, game.queue[0, game.position[0]], rules)
 
 
@@ -542,7 +543,7 @@ def show_move(game, rules, out):
     out[0] = piece
     out[1] = orientation
     out[2] = x + LEFTS[piece, facing]
-    out[3] = max(0, top)
+    out[3] = larger(0, top)
     out[4] = game.hold
     out[5] = game.lines
     out[6] = game.pieces
@@ -608,12 +609,12 @@ def mask_keys(games, rules, out):
 
 
 @part(forceinline=True)
-def draw(piece, facing, x, y, rules, plane):
-    """Set the visible cells of a piece in a plane to 1."""
+def draw(piece, facing, x, y, rules, seen, plane):
+    """Set the visible cells of a piece in the plane that begins there to 1."""
     for i in range(N_CELLS):
         row = rules.rows - 1 - y - CELLS[piece, facing, i, 1]
         if row >= 0:
-            plane[row * rules.columns + x + CELLS[piece, facing, i, 0]] = 1
+            seen[plane + row * rules.columns + x + CELLS[piece, facing, i, 0]] = 1
 
 
 @kernel
@@ -628,23 +629,22 @@ def observe(games, cells, which, rules, previews, out):
             if there is hold, the held piece (or none) and whether it may be used.
     """
     size = rules.rows * rules.columns
-    first = HIDDEN_ROWS * rules.columns
+    boards, seen = values_of(cells), values_of(out)
     for i in range(which.shape[0]):
-        game, seen = games[which[i]], out[i]
-        # Local, and slices: so the compiler sees that nothing written changes what is
-        # read, and that no index is negative.
-        piece, facing, x, y = where(game)
-        board = cells[which[i]].reshape(-1)[first : first + size]
-        full = seen[:size]
+        game = games[which[i]]
+        first = (which[i] * cells.shape[1] + HIDDEN_ROWS) * rules.columns
+        start = i * out.shape[1]
         for k in range(size):
-            full[k] = min(board[k], np.uint8(1))
-        seen[size:] = 0
+            seen[start + k] = boards[first + k] != 0
+        for k in range(size, out.shape[1]):
+            seen[start + k] = 0
         if not game.over:
-            draw(piece, facing, x, y, rules, seen[size:])
+            piece, facing, x, y = where(game)
+            draw(piece, facing, x, y, rules, seen, start + size)
             y -= drop_distance(game.field, piece, facing, x, y)
-            draw(piece, facing, x, y, rules, seen[2 * size :])
-        at = 3 * size - 1
-        seen[at + piece] = 1
+            draw(piece, facing, x, y, rules, seen, start + 2 * size)
+        at = start + 3 * size - 1
+        seen[at + game.piece] = 1
         at += N_PIECES
         position = game.position[0] + 1
         for k in range(previews):
@@ -675,11 +675,14 @@ def fill_planes(flags, shown, first, out):
 
 # Reachable placements
 #
-# Positions are bits: bit y + FLOOR of element [facing, x + WALL] of a map stands for a
-# box at (x, y), so that a whole column of them moves in one instruction. The maps of a
-# search are one array: where the piece fits; where it gets; where a turn can be the
-# last thing that moved it, and a turn by the fifth kick; from where it was turned.
-FREE, REACHED, TURNS, KICKED, DONE = range(5)
+# Positions are bits: bit y + FLOOR of a map's element facing × SPAN + x + WALL stands
+# for a box at (x, y), so that a whole column of them moves in one instruction. The maps
+# of a search are one array: where the piece fits; where it gets; where a turn can be
+# the last thing that moved it, and a turn by the fifth kick; from where it was turned;
+# and for each facing, a bit for every x from which the search has to go on.
+MAP = FACINGS * SPAN
+FREE, REACHED, TURNS, KICKED, DONE, WAITING = range(0, 6 * MAP, MAP)
+MAPS = WAITING + FACINGS
 
 
 @part(forceinline=True)
@@ -697,87 +700,85 @@ def shifted(bits, up):
     return bits << up if up >= 0 else bits >> -up
 
 
-@kernel
-def new_maps():
-    """Return arrays for `search` to work on: the maps, and where it has to go on."""
-    return np.empty((DONE + 1, FACINGS, SPAN), np.int64), np.empty(FACINGS, np.int64)
-
-
 @part
-def search(game, rules, maps, waiting):
+def search(game, rules, maps):
     """Find every position that keys can bring the piece to, time standing still.
 
     Args:
-        maps, waiting: see `new_maps`; overwritten.
+        maps: room for MAPS, overwritten.
     """
     piece = game.piece
     height = rules.rows + HIDDEN_ROWS
     inside = (np.int64(1) << (height + FLOOR)) - 1
     facings = 1 if piece == _O else FACINGS
-    maps[:] = 0
-    waiting[:] = 0
-    free, reached, done = maps[FREE], maps[REACHED], maps[DONE]
+    for i in range(MAPS):
+        maps[i] = 0
     for facing in range(facings):
         for x in range(WALL - BOX // 2, WALL + rules.columns):
             hit = np.int64(0)
             for i in range(N_CELLS):
                 column = x + CELLS[piece, facing, i, 0]
                 hit |= game.field[column] >> CELLS[piece, facing, i, 1]
-            free[facing, x] = inside & ~hit
+            maps[FREE + facing * SPAN + x] = inside & ~hit
     start = np.int64(0) if piece == _O else np.int64(game.facing)
-    reached[start, game.x + WALL] = np.int64(1) << (game.y + FLOOR)
-    # A bit for every x that has new positions.
-    waiting[start] = np.int64(1) << (game.x + WALL)
-    while waiting.any():
+    x = game.x + WALL
+    maps[REACHED + start * SPAN + x] = np.int64(1) << (game.y + FLOOR)
+    maps[WAITING + start] = np.int64(1) << x
+    is_waiting = True
+    while is_waiting:
         for facing in range(facings):
-            changed = move_about(free[facing], reached[facing], waiting, facing)
+            changed = move_about(maps, facing)
             while changed and piece != _O:
                 x = height_of(changed) - 1
                 changed &= ~(np.int64(1) << x)
-                fresh = reached[facing, x] & ~done[facing, x]
-                done[facing, x] |= fresh
+                at = facing * SPAN + x
+                fresh = maps[REACHED + at] & ~maps[DONE + at]
+                maps[DONE + at] |= fresh
                 for direction in range(2):
-                    turn_all(piece, facing, direction, x, fresh, maps, waiting)
+                    turn_all(piece, facing, direction, x, fresh, maps)
+        is_waiting = False
+        for facing in range(facings):
+            is_waiting |= maps[WAITING + facing] != 0
 
 
 @part
-def move_about(free, reached, waiting, facing):
+def move_about(maps, facing):
     """Shift and drop until nothing new is reached; return a bit for every x changed."""
-    todo = waiting[facing]
-    waiting[facing] = 0
+    todo = maps[WAITING + facing]
+    maps[WAITING + facing] = 0
+    free, reached = FREE + facing * SPAN, REACHED + facing * SPAN
     changed = np.int64(0)
     while todo:
         x = height_of(todo) - 1
         changed |= np.int64(1) << x
         todo &= ~(np.int64(1) << x)
-        here = fill_down(reached[x], free[x])
-        reached[x] = here
+        here = fill_down(maps[reached + x], maps[free + x])
+        maps[reached + x] = here
         for beside in (x - 1, x + 1):
-            new = here & free[beside] & ~reached[beside]
+            new = here & maps[free + beside] & ~maps[reached + beside]
             if new:
-                reached[beside] |= new
+                maps[reached + beside] |= new
                 todo |= np.int64(1) << beside
     return changed
 
 
 @part
-def turn_all(piece, facing, direction, x, rest, maps, waiting):
+def turn_all(piece, facing, direction, x, rest, maps):
     """Turn a piece from every position whose bit is set in `rest`."""
-    free, reached = maps[FREE], maps[REACHED]
-    turned, kicked = maps[TURNS], maps[KICKED]
     to = (facing + (1 if direction == CLOCKWISE else FACINGS - 1)) % FACINGS
     for kick in range(N_KICKS):
         there = x + KICKS[piece, facing, direction, kick, 0]
         up = KICKS[piece, facing, direction, kick, 1]
-        moved = shifted(rest, up) & free[to, there]
+        at = to * SPAN + there
+        moved = shifted(rest, up) & maps[FREE + at]
         if moved == 0:
             continue
-        turned[to, there] |= moved
+        maps[TURNS + at] |= moved
         if kick == N_KICKS - 1:
-            kicked[to, there] |= moved
-        if moved & ~reached[to, there]:
-            reached[to, there] |= moved
-            waiting[to] |= np.int64(1) << there
+            maps[KICKED + at] |= moved
+        if moved & ~maps[REACHED + at]:
+            maps[REACHED + at] |= moved
+            maps[WAITING + to] |= np.int64(1) << there
         rest &= ~shifted(moved, -up)
         if rest == 0:
             break
@@ -786,14 +787,14 @@ def turn_all(piece, facing, direction, x, rest, maps, waiting):
 @part
 def mark_placements(game, rules, maps, mask):
     """Write which placements can be reached; see `GuidelineGames.mask_placements`."""
-    free, reached = maps[FREE], maps[REACHED]
     mask[:] = False
     for facing in range(FACINGS):
         orientation = ORIENTATIONS[game.piece, facing]
         for x in range(WALL - BOX // 2, WALL + rules.columns):
             column = x - WALL + LEFTS[game.piece, facing]
             first = (orientation * rules.columns + column) * (rules.rows + 1)
-            resting = reached[facing, x] & ~(free[facing, x] << 1)
+            at = facing * SPAN + x
+            resting = maps[REACHED + at] & ~(maps[FREE + at] << 1)
             while resting:
                 bit = height_of(resting) - 1
                 resting &= ~(np.int64(1) << bit)
@@ -807,9 +808,9 @@ def mark_placements(game, rules, maps, mask):
 @kernel
 def mask_placements(games, rules, out):
     """Write which placements can be reached, game by game: (n, actions) bool."""
-    maps, waiting = new_maps()
+    maps = room(np.int64, MAPS)
     for i in range(games.shape[0]):
-        search(games[i], rules, maps, waiting)
+        search(games[i], rules, maps)
         mark_placements(games[i], rules, maps, out[i])
 
 
@@ -819,7 +820,6 @@ def move_to(game, action, rules, maps):
 
     A piece that cannot get there falls where it is.
     """
-    reached, turned, kicked = maps[REACHED], maps[TURNS], maps[KICKED]
     piece, facing, x, y = where(game)
     game.y -= drop_distance(game.field, piece, facing, x, y)
     row = action % (rules.rows + 1)
@@ -831,14 +831,15 @@ def move_to(game, action, rules, maps):
         x = column - LEFTS[piece, facing]
         y = row - BOTTOMS[piece, facing]
         bit = np.int64(1) << (y + FLOOR)
-        if reached[facing, x + WALL] & bit:
+        at = facing * SPAN + x + WALL
+        if maps[REACHED + at] & bit:
             game.facing = facing
             game.x = x
             game.y = y
             game.turned = NOT_TURNED
-            if kicked[facing, x + WALL] & bit:
+            if maps[KICKED + at] & bit:
                 game.turned = TURNED_BY_LAST_KICK
-            elif turned[facing, x + WALL] & bit:
+            elif maps[TURNS + at] & bit:
                 game.turned = TURNED
             return
 
@@ -864,14 +865,14 @@ def place(games, cells, actions, rules, mask):
         actions: (n,) int64; one that isn't legal stands for the next that is.
         mask: (actions,) bool, overwritten.
     """
-    maps, waiting = new_maps()
+    maps = room(np.int64, MAPS)
     for i in range(games.shape[0]):
         game = games[i]
         forget_step(game)
         if game.over:
             continue
         before = game.score
-        search(game, rules, maps, waiting)
+        search(game, rules, maps)
         mark_placements(game, rules, maps, mask)
         action = next_legal(mask, actions[i])
         if rules.has_hold and action == mask.shape[0] - 1:
@@ -897,7 +898,7 @@ def measure_surfaces(cells, out):
             height = np.int64(0)
             for row in range(rows):
                 if cells[game, row, c]:
-                    height = max(height, rows - row)
+                    height = larger(height, rows - row)
                 elif height:
                     holes += 1
             heights += height

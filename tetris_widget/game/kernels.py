@@ -14,13 +14,20 @@ its arrays; numba's own generator has a hidden one.
 from __future__ import annotations
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from tetris_widget.game.compiler import kernel, part
 from tetris_widget.game.features import FEATURES
+from tetris_widget.game.instructions import (
+    larger,
+    leading_zeros,
+    popcount,
+    put_word,
+    room,
+    smaller,
+    values_of,
+    words_of,
+)
 from tetris_widget.game.pieces import (
     BOTTOM,
     COUNT,
@@ -38,47 +45,12 @@ from tetris_widget.game.pieces import (
 )
 
 BAG, UNIFORM = 0, 1
+MAX_COLUMNS = 12
 QUEUE_LENGTH = 2 * N_PIECES
 MAX_PREVIEWS = 6
 N_FEATURES = len(FEATURES)
 NOT_LEGAL = -1
-WINDOW = OUTLINES.shape[-1]
-
-
-@intrinsic
-def popcount(typing_context, bits):
-    """Count the bits that are set: one instruction."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.ctpop(arguments[0])
-
-    return types.int64(types.int64), generate
-
-
-@intrinsic
-def leading_zeros(typing_context, bits):
-    """Count the zeros above the highest bit that is set, of 64: one instruction."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
-
-    return types.int64(types.int64), generate
-
-
-@intrinsic
-def put_word(typing_context, out, at, word):
-    """Write eight bytes of an array of bytes from any place on, the lowest first.
-
-    So they are in memory on every machine that numba compiles for.
-    """
-
-    def generate(context, builder, signature, arguments):
-        data = context.make_array(out)(context, builder, arguments[0]).data
-        place = builder.gep(data, [arguments[1]])
-        word_there = builder.bitcast(place, ir.IntType(64).as_pointer())
-        builder.store(arguments[2], word_there, align=1)
-
-    return types.void(out, types.int64, types.uint64), generate
+WINDOW = MAX_WIDTH
 
 
 @part(forceinline=True)
@@ -106,14 +78,13 @@ def random_below(rng, game, n):
 @part
 def fill(queue, rng, game, start, randomizer):
     """Draw the next seven pieces into queue[game, start:start + 7]."""
-    if randomizer == UNIFORM:
-        for i in range(N_PIECES):
-            queue[game, start + i] = 1 + random_below(rng, game, np.int64(N_PIECES))
-        return
     for i in range(N_PIECES):
-        j = random_below(rng, game, i + 1)
-        queue[game, start + i] = queue[game, start + j]
-        queue[game, start + j] = i + 1
+        if randomizer == UNIFORM:
+            queue[game, start + i] = 1 + random_below(rng, game, np.int64(N_PIECES))
+        else:
+            j = random_below(rng, game, i + 1)
+            queue[game, start + i] = queue[game, start + j]
+            queue[game, start + j] = i + 1
 
 
 @part(forceinline=True, no_cpython_wrapper=False)
@@ -150,60 +121,59 @@ def new_game(state, game, randomizer):
 
 # Placements
 #
-# A board that is worked on is wider than it is: WINDOW empty columns more, so that all
-# pieces can be treated as four columns wide.
+# A board that is worked on is wider than it is: by WINDOW empty columns at least, so
+# that all pieces can be treated as four columns wide.
+WIDEST = MAX_COLUMNS + WINDOW
 
 
 @part(forceinline=True)
 def load(board, bits, heights):
-    """Copy a board's columns to `bits`, and write their heights."""
-    for c in range(board.shape[0]):
+    """Copy a board's columns to `bits`, and write their heights.
+
+    Args:
+        board: (columns,) int32.
+        bits: room for WIDEST; empty columns follow those of the board.
+        heights: the same.
+    """
+    n_columns = board.shape[0]
+    for c in range(n_columns):
         bits[c] = board[c]
-    for c in range(board.shape[0]):
+    for c in range(n_columns):
         heights[c] = height_of(bits[c])
+    for c in range(n_columns, WIDEST):
+        bits[c] = heights[c] = 0
 
 
 @part(forceinline=True)
 def landing_row(heights, piece, rotation, column):
     """Return the row, from the floor, of the lower edge of the piece's box."""
-    outline = OUTLINES[piece, rotation]
-    return max(
-        max(
-            heights[column] - outline[BOTTOM, 0],
-            heights[column + 1] - outline[BOTTOM, 1],
-        ),
-        max(
-            heights[column + 2] - outline[BOTTOM, 2],
-            heights[column + 3] - outline[BOTTOM, 3],
-        ),
-    )
+    row = heights[column] - OUTLINES[piece, rotation, BOTTOM, 0]
+    for j in range(1, WINDOW):
+        row = larger(row, heights[column + j] - OUTLINES[piece, rotation, BOTTOM, j])
+    return row
 
 
 @part(forceinline=True)
-def drop(bits, heights, n_columns, piece, rotation, column, rows):
-    """Place a piece that is on the board, and clear its full lines.
-
-    A placement that would be too high changes nothing.
+def drop(bits, heights, n_columns, piece, rotation, column, row):
+    """Place a piece that lands in `row`, and clear its full lines.
 
     Returns:
-        The row it lands in (-1: too high), and the lines cleared.
+        How many.
     """
-    row = landing_row(heights, piece, rotation, column)
-    if row + HEIGHTS[piece, rotation] > rows:
-        return NOT_LEGAL, 0
-    outline = OUTLINES[piece, rotation]
     for j in range(WINDOW):
-        bits[column + j] |= outline[MASK, j] << row
-        heights[column + j] = max(heights[column + j], row + outline[TOP, j])
+        bits[column + j] |= OUTLINES[piece, rotation, MASK, j] << row
+        heights[column + j] = larger(
+            heights[column + j], row + OUTLINES[piece, rotation, TOP, j]
+        )
     full = np.int64(-1)
     for c in range(n_columns):
         full &= bits[c]
     if full == 0:
-        return row, 0
+        return 0
     clear(bits, np.int64(0), n_columns, full)
     for c in range(n_columns):
         heights[c] = height_of(bits[c])
-    return row, popcount(full)
+    return popcount(full)
 
 
 @part
@@ -234,7 +204,7 @@ def has_placement(heights, n_columns, piece, rows):
 # lanes, without a branch, so that the compiler makes vector instructions of them. For
 # it to see that it may, everything is in one flat array, a desk, at constant places.
 
-LANES = 12
+LANES = MAX_COLUMNS
 # Room for a window of columns from the last lane on, and two before the first.
 REGION = 24
 FIRST = 2
@@ -276,6 +246,7 @@ FIRST = 2
 WELL_CELLS = DESCRIBED + N_FEATURES * REGION
 EMPTY_CELLS = WELL_CELLS + (WINDOW + 2) * REGION
 DESK_SIZE = EMPTY_CELLS + (WINDOW + 2) * REGION
+ALL_LANES = N_FEATURES * LANES
 (
     LANDING_HEIGHT,
     ERODED_CELLS,
@@ -300,22 +271,22 @@ COUNTER_ONES = 0b00001_00001_00001_00001_00001
 COUNTERS = COUNTER_ONES * 0b11111
 
 
-@kernel
-def new_desk(n_columns, rows):
+@part
+def lay_out(desk, n_columns, rows):
     """Return a desk for boards of this size."""
-    desk = np.zeros(DESK_SIZE, np.int64)
+    for i in range(DESK_SIZE):
+        desk[i] = 0
     for c in range(REGION):
         desk[BITS + c] = (np.int64(1) << rows) - 1
     for c in range(n_columns):
         desk[IS_COLUMN + FIRST + c] = -1
         desk[IS_PAIR + FIRST + c] = -(c > 0)
-    return desk
 
 
 @part(forceinline=True)
 def count_step(step):
     """Return counters of a difference of heights; all 0 if it is beyond -2 to 2."""
-    step = min(max(step, -3), 3)  # these two count outside of the counters
+    step = smaller(larger(step, -3), 3)  # these two count outside of the counters
     return (np.int64(1) << ((COUNTER_BITS * (step + 2)) & 63)) & COUNTERS
 
 
@@ -354,7 +325,7 @@ def measure(desk, n_columns):
         # Every full cell above the stack that stands on the floor is above a hole.
         depth += (count - popcount(own & ~(own + 1))) & inside
         total += height
-        highest = max(highest, height)
+        highest = larger(highest, height)
         desk[EMPTY_CELLS + c] = ~own & wall
         desk[WELL_CELLS + c] = ~own & left & right & wall
         desk[WELLS_OF + FIRST + c] = 0
@@ -405,36 +376,17 @@ def survey(desk, board):
         desk[BITS + FIRST + c] = board[c]
     measure(desk, n_columns)
     for c in range(LANES):
-        at = FIRST + c
-        desk[TRANSITIONS_NEAR + c] = (
-            desk[TRANSITIONS_OF + at]
-            + desk[TRANSITIONS_OF + at + 1]
-            + desk[TRANSITIONS_OF + at + 2]
-            + desk[TRANSITIONS_OF + at + 3]
-            + desk[TRANSITIONS_OF + at + 4]
-        )
-        desk[BUMPS_NEAR + c] = (
-            desk[BUMPS_OF + at]
-            + desk[BUMPS_OF + at + 1]
-            + desk[BUMPS_OF + at + 2]
-            + desk[BUMPS_OF + at + 3]
-            + desk[BUMPS_OF + at + 4]
-        )
-        desk[STEPS_NEAR + c] = (
-            desk[STEPS_OF + at]
-            + desk[STEPS_OF + at + 1]
-            + desk[STEPS_OF + at + 2]
-            + desk[STEPS_OF + at + 3]
-            + desk[STEPS_OF + at + 4]
-        )
-        desk[WELLS_NEAR + c] = (
-            desk[WELLS_OF + at - 1]
-            + desk[WELLS_OF + at]
-            + desk[WELLS_OF + at + 1]
-            + desk[WELLS_OF + at + 2]
-            + desk[WELLS_OF + at + 3]
-            + desk[WELLS_OF + at + 4]
-        )
+        wells = desk[WELLS_OF + FIRST + c - 1]
+        transitions = bumps = steps = np.int64(0)
+        for at in range(FIRST + c, FIRST + c + WINDOW + 1):
+            wells += desk[WELLS_OF + at]
+            transitions += desk[TRANSITIONS_OF + at]
+            bumps += desk[BUMPS_OF + at]
+            steps += desk[STEPS_OF + at]
+        desk[WELLS_NEAR + c] = wells
+        desk[TRANSITIONS_NEAR + c] = transitions
+        desk[BUMPS_NEAR + c] = bumps
+        desk[STEPS_NEAR + c] = steps
     full = np.int64(-1)
     for c in range(LANES):
         desk[FULL_BEFORE + c] = full
@@ -445,21 +397,6 @@ def survey(desk, board):
         desk[FULL_FROM + c] = full
 
 
-@part(forceinline=True)
-def land(desk, piece, rotation):
-    """Write where a piece lands in each column: the lower edge of its box."""
-    low_0 = OUTLINES[piece, rotation, BOTTOM, 0]
-    low_1 = OUTLINES[piece, rotation, BOTTOM, 1]
-    low_2 = OUTLINES[piece, rotation, BOTTOM, 2]
-    low_3 = OUTLINES[piece, rotation, BOTTOM, 3]
-    for c in range(LANES):
-        at = HEIGHTS_OF + FIRST + c
-        desk[LANDS_AT + c] = max(
-            max(desk[at] - low_0, desk[at + 1] - low_1),
-            max(desk[at + 2] - low_2, desk[at + 3] - low_3),
-        )
-
-
 @part
 def describe(desk, piece, rotation):
     """Describe the boards after an orientation's placement in each column.
@@ -467,123 +404,75 @@ def describe(desk, piece, rotation):
     Those of placements that are not legal, or that fill rows, are not right. The
     landing height is doubled, and `cumulative_wells` is left to `describe_wells`.
     """
-    land(desk, piece, rotation)
     outline = OUTLINES[piece, rotation]
-    mask_0, mask_1 = outline[MASK, 0], outline[MASK, 1]
-    mask_2, mask_3 = outline[MASK, 2], outline[MASK, 3]
-    top_0, top_1 = outline[TOP, 0], outline[TOP, 1]
-    top_2, top_3 = outline[TOP, 2], outline[TOP, 3]
-    count_0, count_1 = outline[COUNT, 0], outline[COUNT, 1]
-    count_2, count_3 = outline[COUNT, 2], outline[COUNT, 3]
+    for c in range(LANES):
+        row = desk[HEIGHTS_OF + FIRST + c] - outline[BOTTOM, 0]
+        for j in range(1, WINDOW):
+            row = larger(row, desk[HEIGHTS_OF + FIRST + c + j] - outline[BOTTOM, j])
+        desk[LANDS_AT + c] = row
     height = np.int64(HEIGHTS[piece, rotation])
     wall = desk[BITS]
-    all_transitions = desk[SUMS + ROW_TRANSITIONS]
-    all_column_transitions = desk[SUMS + COLUMN_TRANSITIONS]
-    all_holes = desk[SUMS + HOLES]
-    all_depth = desk[SUMS + HOLE_DEPTH]
-    all_heights = desk[SUMS + SUM_HEIGHTS]
-    all_highest = desk[SUMS + MAX_HEIGHT]
-    all_bumps = desk[SUMS + BUMPINESS]
-    all_hole_rows = desk[SUMS + HOLE_ROWS]
-    all_steps = desk[SUMS + STEPS]
+    board_transitions = desk[SUMS + ROW_TRANSITIONS]
+    board_column_transitions = desk[SUMS + COLUMN_TRANSITIONS]
+    board_holes = desk[SUMS + HOLES]
+    board_depth = desk[SUMS + HOLE_DEPTH]
+    board_heights = desk[SUMS + SUM_HEIGHTS]
+    board_highest = desk[SUMS + MAX_HEIGHT]
+    board_bumps = desk[SUMS + BUMPINESS]
+    board_hole_rows = desk[SUMS + HOLE_ROWS]
+    board_steps = desk[SUMS + STEPS]
     for c in range(LANES):
-        # The four columns after the placement, and two beside them on either side.
         row = desk[LANDS_AT + c]
-        at = BITS + FIRST + c
-        own_0 = desk[at] | (mask_0 << row)
-        own_1 = desk[at + 1] | (mask_1 << row)
-        own_2 = desk[at + 2] | (mask_2 << row)
-        own_3 = desk[at + 3] | (mask_3 << row)
-        left, right = desk[at - 1], desk[at + 4]
-        desk[FILLS + c] = (
-            (own_0 & own_1 & own_2 & own_3)
-            & desk[FULL_BEFORE + c]
-            & desk[FULL_FROM + c + WINDOW]
+        full = desk[FULL_BEFORE + c] & desk[FULL_FROM + c + WINDOW]
+        transitions = board_transitions - desk[TRANSITIONS_NEAR + c]
+        bumps = board_bumps - desk[BUMPS_NEAR + c]
+        steps = board_steps - desk[STEPS_NEAR + c]
+        highest, hole_rows, depth = board_highest, board_hole_rows, board_depth
+        gaps = covered_gaps = np.int64(0)
+        # The piece's columns after the placement, and one at the right, each with the
+        # two before it.
+        before, left = desk[BITS + FIRST + c - 2], desk[BITS + FIRST + c - 1]
+        left_height = desk[HEIGHTS_OF + FIRST + c - 1]
+        for j in range(WINDOW + 1):
+            at = FIRST + c + j
+            own = desk[BITS + at] | (outline[MASK, j] << row)
+            full &= own
+            transitions += popcount(left ^ own)
+            empty = ~left & wall
+            desk[EMPTY_CELLS + j * REGION + c] = empty
+            desk[WELL_CELLS + j * REGION + c] = empty & before & own
+            # New holes under the piece.
+            old_height = desk[HEIGHTS_OF + at]
+            own_height = larger(old_height, row + outline[TOP, j])
+            gap = own_height - old_height - outline[COUNT, j]
+            gaps += gap
+            covered_gaps += smaller(gap, 1)
+            hole_rows |= covered(own, own_height)
+            depth += outline[COUNT, j] * smaller(gap + desk[HOLES_OF + at], 1)
+            highest = larger(highest, own_height)
+            step = own_height - left_height
+            is_pair = desk[IS_PAIR + at]
+            bumps += abs(step) & is_pair
+            steps += count_step(step) & is_pair
+            before, left, left_height = left, own, own_height
+        empty = ~left & wall
+        right = desk[BITS + FIRST + c + WINDOW + 1]
+        desk[EMPTY_CELLS + (WINDOW + 1) * REGION + c] = empty
+        desk[WELL_CELLS + (WINDOW + 1) * REGION + c] = empty & before & right
+        desk[FILLS + c] = full
+        at = DESCRIBED + c
+        desk[at + REGION * LANDING_HEIGHT] = 2 * row + height - 1
+        desk[at + REGION * ROW_TRANSITIONS] = transitions
+        desk[at + REGION * COLUMN_TRANSITIONS] = (
+            board_column_transitions + 2 * covered_gaps
         )
-        desk[DESCRIBED + REGION * LANDING_HEIGHT + c] = 2 * row + height - 1
-        desk[DESCRIBED + REGION * ROW_TRANSITIONS + c] = (
-            all_transitions
-            - desk[TRANSITIONS_NEAR + c]
-            + popcount(left ^ own_0)
-            + popcount(own_0 ^ own_1)
-            + popcount(own_1 ^ own_2)
-            + popcount(own_2 ^ own_3)
-            + popcount(own_3 ^ right)
-        )
-        # Heights before and after, and the new holes under the piece.
-        at = HEIGHTS_OF + FIRST + c
-        old_0, old_1, old_2, old_3 = desk[at], desk[at + 1], desk[at + 2], desk[at + 3]
-        new_0, new_1 = max(old_0, row + top_0), max(old_1, row + top_1)
-        new_2, new_3 = max(old_2, row + top_2), max(old_3, row + top_3)
-        gap_0, gap_1 = new_0 - old_0 - count_0, new_1 - old_1 - count_1
-        gap_2, gap_3 = new_2 - old_2 - count_2, new_3 - old_3 - count_3
-        gaps = gap_0 + gap_1 + gap_2 + gap_3
-        desk[DESCRIBED + REGION * HOLES + c] = all_holes + gaps
-        desk[DESCRIBED + REGION * SUM_HEIGHTS + c] = all_heights + gaps + N_CELLS
-        desk[DESCRIBED + REGION * COLUMN_TRANSITIONS + c] = (
-            all_column_transitions
-            + 2 * (min(gap_0, 1) + min(gap_1, 1) + min(gap_2, 1) + min(gap_3, 1))
-        )
-        desk[DESCRIBED + REGION * ROWS_WITH_HOLES + c] = popcount(
-            all_hole_rows
-            | covered(own_0, new_0)
-            | covered(own_1, new_1)
-            | covered(own_2, new_2)
-            | covered(own_3, new_3)
-        )
-        at = HOLES_OF + FIRST + c
-        desk[DESCRIBED + REGION * HOLE_DEPTH + c] = (
-            all_depth
-            + count_0 * min(gap_0 + desk[at], 1)
-            + count_1 * min(gap_1 + desk[at + 1], 1)
-            + count_2 * min(gap_2 + desk[at + 2], 1)
-            + count_3 * min(gap_3 + desk[at + 3], 1)
-        )
-        desk[DESCRIBED + REGION * MAX_HEIGHT + c] = max(
-            max(max(new_0, new_1), max(new_2, new_3)), all_highest
-        )
-        # Differences of adjacent heights.
-        step_0 = new_0 - desk[HEIGHTS_OF + FIRST + c - 1]
-        step_1, step_2, step_3 = new_1 - new_0, new_2 - new_1, new_3 - new_2
-        step_4 = desk[HEIGHTS_OF + FIRST + c + WINDOW] - new_3
-        at = IS_PAIR + FIRST + c
-        is_0, is_1, is_2 = desk[at], desk[at + 1], desk[at + 2]
-        is_3, is_4 = desk[at + 3], desk[at + 4]
-        desk[DESCRIBED + REGION * BUMPINESS + c] = (
-            all_bumps
-            - desk[BUMPS_NEAR + c]
-            + (abs(step_0) & is_0)
-            + (abs(step_1) & is_1)
-            + (abs(step_2) & is_2)
-            + (abs(step_3) & is_3)
-            + (abs(step_4) & is_4)
-        )
-        desk[DESCRIBED + REGION * DIVERSITY + c] = count_kinds(
-            all_steps
-            - desk[STEPS_NEAR + c]
-            + (count_step(step_0) & is_0)
-            + (count_step(step_1) & is_1)
-            + (count_step(step_2) & is_2)
-            + (count_step(step_3) & is_3)
-            + (count_step(step_4) & is_4)
-        )
-        empty_0, empty_1 = ~own_0 & wall, ~own_1 & wall
-        empty_2, empty_3 = ~own_2 & wall, ~own_3 & wall
-        empty_left, empty_right = ~left & wall, ~right & wall
-        desk[EMPTY_CELLS + c] = empty_left
-        desk[EMPTY_CELLS + REGION + c] = empty_0
-        desk[EMPTY_CELLS + 2 * REGION + c] = empty_1
-        desk[EMPTY_CELLS + 3 * REGION + c] = empty_2
-        desk[EMPTY_CELLS + 4 * REGION + c] = empty_3
-        desk[EMPTY_CELLS + 5 * REGION + c] = empty_right
-        desk[WELL_CELLS + c] = empty_left & own_0 & desk[BITS + FIRST + c - 2]
-        desk[WELL_CELLS + REGION + c] = empty_0 & left & own_1
-        desk[WELL_CELLS + 2 * REGION + c] = empty_1 & own_0 & own_2
-        desk[WELL_CELLS + 3 * REGION + c] = empty_2 & own_1 & own_3
-        desk[WELL_CELLS + 4 * REGION + c] = empty_3 & own_2 & right
-        desk[WELL_CELLS + 5 * REGION + c] = (
-            empty_right & own_3 & desk[BITS + FIRST + c + WINDOW + 1]
-        )
+        desk[at + REGION * HOLES] = board_holes + gaps
+        desk[at + REGION * HOLE_DEPTH] = depth
+        desk[at + REGION * ROWS_WITH_HOLES] = popcount(hole_rows)
+        desk[at + REGION * DIVERSITY] = count_kinds(steps)
+        desk[at + REGION * SUM_HEIGHTS] = board_heights + gaps + N_CELLS
+        desk[at + REGION * MAX_HEIGHT] = highest
+        desk[at + REGION * BUMPINESS] = bumps
 
 
 @part
@@ -597,28 +486,13 @@ def describe_wells(desk):
     while left_over:
         left_over = np.int64(0)
         for c in range(LANES):
-            at, empty = WELL_CELLS + c, EMPTY_CELLS + c
-            cells_0 = desk[at] & (desk[empty] << down)
-            cells_1 = desk[at + REGION] & (desk[empty + REGION] << down)
-            cells_2 = desk[at + 2 * REGION] & (desk[empty + 2 * REGION] << down)
-            cells_3 = desk[at + 3 * REGION] & (desk[empty + 3 * REGION] << down)
-            cells_4 = desk[at + 4 * REGION] & (desk[empty + 4 * REGION] << down)
-            cells_5 = desk[at + 5 * REGION] & (desk[empty + 5 * REGION] << down)
-            desk[at] = cells_0
-            desk[at + REGION] = cells_1
-            desk[at + 2 * REGION] = cells_2
-            desk[at + 3 * REGION] = cells_3
-            desk[at + 4 * REGION] = cells_4
-            desk[at + 5 * REGION] = cells_5
-            desk[DESCRIBED + REGION * CUMULATIVE_WELLS + c] += (
-                popcount(cells_0)
-                + popcount(cells_1)
-                + popcount(cells_2)
-                + popcount(cells_3)
-                + popcount(cells_4)
-                + popcount(cells_5)
-            )
-            left_over |= cells_0 | cells_1 | cells_2 | cells_3 | cells_4 | cells_5
+            found = np.int64(0)
+            for at in range(c, c + (WINDOW + 2) * REGION, REGION):
+                cells = desk[WELL_CELLS + at] & (desk[EMPTY_CELLS + at] << down)
+                desk[WELL_CELLS + at] = cells
+                found += popcount(cells)
+                left_over |= cells
+            desk[DESCRIBED + REGION * CUMULATIVE_WELLS + c] += found
         down += 1
 
 
@@ -680,7 +554,7 @@ def fold(action, piece, n_columns):
     """
     rotation, column = unfold(action, n_columns)
     rotation &= ROTATIONS[piece] - 1  # the remainder: it is 1, 2 or 4
-    return rotation, min(column, n_columns - WIDTHS[piece, rotation])
+    return rotation, smaller(column, n_columns - WIDTHS[piece, rotation])
 
 
 @part
@@ -704,12 +578,8 @@ def nearest_legal(heights, n_columns, piece, rotation, column, rows):
 
 
 @part(forceinline=True)
-def move(state, game, action, rows, randomizer, bits, heights):
+def move(state, game, action, rows, randomizer):
     """Carry out one action of one game.
-
-    Args:
-        bits: (columns + WINDOW,) int64, 0 behind the columns; to work on.
-        heights: the same.
 
     Returns:
         Rotation, column, landing row from the floor, lines cleared, and whether the
@@ -718,18 +588,19 @@ def move(state, game, action, rows, randomizer, bits, heights):
     """
     columns, queue, position, rng, lines, pieces = state
     n_columns = columns.shape[1]
+    bits, heights = room(np.int64, WIDEST), room(np.int64, WIDEST)
+    load(columns[game], bits, heights)
     piece = np.int64(queue[game, position[game]])
     rotation, column = fold(action, piece, n_columns)
-    load(columns[game], bits, heights)
-    row, cleared = drop(bits, heights, n_columns, piece, rotation, column, rows)
-    if row == NOT_LEGAL:
+    if landing_row(heights, piece, rotation, column) > rows - HEIGHTS[piece, rotation]:
         rotation, column = nearest_legal(
             heights, n_columns, piece, rotation, column, rows
         )
-        row, cleared = drop(bits, heights, n_columns, piece, rotation, column, rows)
+    row = landing_row(heights, piece, rotation, column)
     pieces[game] += 1
-    if row == NOT_LEGAL:
-        return rotation, column, row, 0, True
+    if row > rows - HEIGHTS[piece, rotation]:
+        return rotation, column, NOT_LEGAL, 0, True
+    cleared = drop(bits, heights, n_columns, piece, rotation, column, row)
     for c in range(n_columns):
         columns[game, c] = bits[c]
     lines[game] += cleared
@@ -766,11 +637,9 @@ def step(state, actions, rows, randomizer, max_pieces, out):
         if actions[game] < 0 or actions[game] >= MAX_ROTATIONS * columns.shape[1]:
             return game
     moves, final, terminated, truncated, final_columns, final_pieces = out
-    bits = np.zeros(columns.shape[1] + WINDOW, np.int64)
-    heights = np.zeros(columns.shape[1] + WINDOW, np.int64)
     for game in range(columns.shape[0]):
         rotation, column, row, cleared, over = move(
-            state, game, actions[game], rows, randomizer, bits, heights
+            state, game, actions[game], rows, randomizer
         )
         moves[game, 0] = rotation
         moves[game, 1] = column
@@ -804,25 +673,33 @@ def paint(cells, piece, rotation, column, row):
                 cells[rows - 1 - row - i, column + j] = piece
     target = rows - 1
     for source in range(rows - 1, -1, -1):
-        is_full = True
+        n_full = 0
         for c in range(n_columns):
-            is_full = is_full and cells[source, c] != 0
-        if is_full:
-            continue
-        if target != source:
-            for c in range(n_columns):
-                cells[target, c] = cells[source, c]
-        target -= 1
-    for i in range(target + 1):
-        for c in range(n_columns):
-            cells[i, c] = 0
+            cell = cells[source, c]
+            n_full += cell != 0
+            cells[source, c] = 0
+            cells[target, c] = cell  # of a full row: until the next one falls there
+        target -= n_full < n_columns
+    if target >= 0:
+        cells[target] = 0
 
 
 @part
-def stand(desk, piece, rotation, column, n_columns, target, flat):
+def write_sums(desk, factors, n_heights, flat, target):
+    """Write the features of the board that was measured, then its heights."""
+    for i in range(N_FEATURES):
+        flat[target + i] = np.float32(desk[SUMS + i]) * factors[i]
+    for c in range(n_heights):
+        flat[target + N_FEATURES + c] = desk[HEIGHTS_OF + FIRST + c]
+
+
+@part
+def stand(desk, piece, rotation, column, n_heights, flat, target):
     """Write the heights after a placement that clears no line, behind its features."""
+    if not n_heights:
+        return
     at = target + N_FEATURES
-    for c in range(n_columns):
+    for c in range(n_heights):
         flat[at + c] = desk[HEIGHTS_OF + FIRST + c]
     top = desk[LANDS_AT + column]
     for j in range(WIDTHS[piece, rotation]):
@@ -842,12 +719,15 @@ def observe_afterstates(columns, pieces, rows, scale, out):
     """
     n_columns = columns.shape[1]
     size = out.shape[2]
-    has_heights = size > N_FEATURES + 1
-    desk = new_desk(n_columns, rows)
-    scaled = np.empty(N_FEATURES * LANES, np.float32)
-    factors = scale.copy()
+    n_heights = size - N_FEATURES - 1
+    desk = room(np.int64, DESK_SIZE)
+    lay_out(desk, n_columns, rows)
+    scaled = room(np.float32, ALL_LANES)
+    factors = room(np.float32, N_FEATURES)
+    for i in range(N_FEATURES):
+        factors[i] = scale[i]
     factors[LANDING_HEIGHT] *= 0.5
-    flat = out.reshape(out.size)
+    flat = values_of(out)
     for game in range(columns.shape[0]):
         piece = np.int64(pieces[game])
         start = game * out.shape[1] * size
@@ -855,11 +735,7 @@ def observe_afterstates(columns, pieces, rows, scale, out):
         survey(desk, columns[game])
         for i in range(start, present + size):
             flat[i] = 0.0
-        for i in range(N_FEATURES):
-            flat[present + i] = np.float32(desk[SUMS + i]) * factors[i]
-        if has_heights:
-            for c in range(n_columns):
-                flat[present + N_FEATURES + c] = desk[HEIGHTS_OF + FIRST + c]
+        write_sums(desk, factors, n_heights, flat, present)
         n_clearing = 0
         for rotation in range(ROTATIONS[piece]):
             describe(desk, piece, rotation)
@@ -882,16 +758,11 @@ def observe_afterstates(columns, pieces, rows, scale, out):
                     continue
                 for i in range(N_FEATURES):
                     flat[target + i] = scaled[i * LANES + column]
-                if has_heights:
-                    stand(desk, piece, rotation, column, n_columns, target, flat)
+                stand(desk, piece, rotation, column, n_heights, flat, target)
         for k in range(n_clearing):
             describe_clearing(desk, columns[game], piece, k)
             target = start + desk[CLEARING + k] * size
-            for i in range(N_FEATURES):
-                flat[target + i] = np.float32(desk[SUMS + i]) * factors[i]
-            if has_heights:
-                for c in range(n_columns):
-                    flat[target + N_FEATURES + c] = desk[HEIGHTS_OF + FIRST + c]
+            write_sums(desk, factors, n_heights, flat, target)
 
 
 BYTES = 8  # of a word
@@ -906,7 +777,7 @@ def pack(board, low):
     """
     left = right = np.uint64(0)
     n_columns = board.shape[0]
-    for c in range(min(BYTES, n_columns)):
+    for c in range(smaller(BYTES, n_columns)):
         left |= np.uint64((board[c] >> low) & 0xFF) << np.uint64(BYTES * c)
     for c in range(BYTES, n_columns):
         right |= np.uint64((board[c] >> low) & 0xFF) << np.uint64(BYTES * (c - BYTES))
@@ -950,7 +821,7 @@ def observe_boards(columns, pieces, rows, shown, out):
         out: (n, 1 + 7 k, rows, columns) uint8.
     """
     plane = rows * columns.shape[1]
-    flat = out.reshape(out.size)
+    flat = values_of(out)
     for game in range(columns.shape[0]):
         start = game * out.shape[1] * plane
         write_cells(columns[game], rows, flat, start)
@@ -960,15 +831,11 @@ def observe_boards(columns, pieces, rows, shown, out):
                 continue
             shown[game, k] = new
             first = start + k * N_PIECES * plane
-            # A slice's indices are never negative, which the compiler must know to fill
-            # it at once: three times as fast as by their places in `flat`.
             if old > 0:
-                before = flat[first + old * plane : first + (old + 1) * plane]
-                for i in range(before.size):
-                    before[i] = 0
-            after = flat[first + new * plane : first + (new + 1) * plane]
-            for i in range(after.size):
-                after[i] = 1
+                for i in range(first + old * plane, first + (old + 1) * plane):
+                    flat[i] = 0
+            for i in range(first + new * plane, first + (new + 1) * plane):
+                flat[i] = 1
         # Where the cells have gone too far.
         put_word(flat, start + plane, EIGHT_ONES * np.uint64(pieces[game, 0] == 1))
 
@@ -982,7 +849,7 @@ def observe_flat(columns, pieces, rows, out):
         out: (n, rows × columns + 7 k) uint8, 0 or 1; the pieces one-hot.
     """
     plane = rows * columns.shape[1]
-    flat = out.reshape(out.size)
+    flat = values_of(out)
     for game in range(columns.shape[0]):
         start = game * out.shape[1]
         write_cells(columns[game], rows, flat, start)
@@ -994,6 +861,7 @@ def observe_flat(columns, pieces, rows, out):
 # Where a piece has room: a column of its box may be rows - MAX_WIDTH + k cells high.
 # ROOMS has the k of each: ALWAYS beside the piece, NEVER in orientations that it lacks.
 ALWAYS, NEVER = MAX_WIDTH, MAX_WIDTH + 1
+N_ROOMS = NEVER + 1
 # From four bits to the lowest bits of four bytes.
 SPREAD, ONES = np.uint32(0x00204081), np.uint32(0x01010101)
 
@@ -1003,7 +871,7 @@ def _rooms():
     for piece in range(1, N_PIECES + 1):
         for rotation in range(ROTATIONS[piece]):
             width, height = WIDTHS[piece, rotation], HEIGHTS[piece, rotation]
-            below = MAX_WIDTH - height + OUTLINES[piece, rotation, BOTTOM]
+            below = MAX_WIDTH - height + OUTLINES[piece, rotation, BOTTOM, :WINDOW]
             rooms[piece, rotation] = np.where(np.arange(WINDOW) < width, below, ALWAYS)
     return rooms
 
@@ -1020,8 +888,8 @@ def mask_actions(columns, pieces, rows, out):
     placements of an orientation are found at once.
     """
     n_columns = columns.shape[1]
-    words = out.reshape(out.size).view(np.uint32)  # four flags each
-    low = np.empty(NEVER + 1, np.int64)
+    words = words_of(out)  # four flags each
+    low = room(np.int64, N_ROOMS)
     low[ALWAYS], low[NEVER] = -1, 0
     for game in range(columns.shape[0]):
         for k in range(MAX_WIDTH):
@@ -1033,10 +901,10 @@ def mask_actions(columns, pieces, rows, out):
         piece = np.int64(pieces[game])
         legal = np.int64(0)
         for rotation in range(MAX_ROTATIONS):
-            room = low[ROOMS[piece, rotation, 0]]
+            fits = low[ROOMS[piece, rotation, 0]]
             for j in range(1, WINDOW):
-                room &= low[ROOMS[piece, rotation, j]] >> j
-            legal |= room << (rotation * n_columns)
+                fits &= low[ROOMS[piece, rotation, j]] >> j
+            legal |= fits << (rotation * n_columns)
         for i in range(n_columns):
             four = np.uint32((legal >> (4 * i)) & 0b1111)
             words[game * n_columns + i] = (four * SPREAD) & ONES
@@ -1105,10 +973,9 @@ def play_greedy(state, over, rows, randomizer, factors, max_moves, max_pieces):
         The number of moves made.
     """
     columns, queue, position, _, _, pieces = state
-    desk = new_desk(columns.shape[1], rows)
-    scores = np.empty(LANES, np.float64)
-    bits = np.zeros(columns.shape[1] + WINDOW, np.int64)
-    heights = np.zeros(columns.shape[1] + WINDOW, np.int64)
+    desk = room(np.int64, DESK_SIZE)
+    lay_out(desk, columns.shape[1], rows)
+    scores = room(np.float64, LANES)
     made = 0
     for game in range(columns.shape[0]):
         for _ in range(max_moves):
@@ -1116,7 +983,7 @@ def play_greedy(state, over, rows, randomizer, factors, max_moves, max_pieces):
                 break
             piece = np.int64(queue[game, position[game]])
             action = best_action(desk, scores, columns[game], piece, rows, factors)
-            over[game] = move(state, game, action, rows, randomizer, bits, heights)[4]
+            over[game] = move(state, game, action, rows, randomizer)[4]
             made += 1
     return made
 
@@ -1128,8 +995,9 @@ def greedy_actions(columns, pieces, rows, factors):
     Args:
         factors: of the score, see `factors_of`.
     """
-    desk = new_desk(columns.shape[1], rows)
-    scores = np.empty(LANES, np.float64)
+    desk = room(np.int64, DESK_SIZE)
+    lay_out(desk, columns.shape[1], rows)
+    scores = room(np.float64, LANES)
     actions = np.empty(columns.shape[0], np.int64)
     for game in range(columns.shape[0]):
         piece = np.int64(pieces[game])
@@ -1140,13 +1008,9 @@ def greedy_actions(columns, pieces, rows, factors):
 @kernel
 def move_active(state, actions, active, over, rows, randomizer):
     """Carry out one action in every active game; games that end stay as they are."""
-    bits = np.zeros(state[0].shape[1] + WINDOW, np.int64)
-    heights = np.zeros(state[0].shape[1] + WINDOW, np.int64)
     for game in range(actions.shape[0]):
         if active[game]:
-            over[game] = move(
-                state, game, actions[game], rows, randomizer, bits, heights
-            )[4]
+            over[game] = move(state, game, actions[game], rows, randomizer)[4]
 
 
 @kernel

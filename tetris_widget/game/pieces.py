@@ -80,16 +80,16 @@ def _tables() -> tuple[NDArray[np.int64], ...]:
 # the box as bits, bit 0 lowest; BOTTOMS (8, 4, 4): the lowest cell of each column.
 ROTATIONS, WIDTHS, HEIGHTS, MASKS, BOTTOMS = _tables()
 
-# The same for kernels that look at four columns whatever the piece. OUTLINES (8, 4, 4,
-# 4): of each orientation MASK, BOTTOM, TOP (above the highest cell) and COUNT (of
-# cells) in each column of the window. Where the piece has none, its bottom is too high
-# to rest on anything and its top below everything.
+# The same for kernels that look at four columns whatever the piece, and at the one that
+# follows. OUTLINES (8, 4, 4, 5): of each orientation MASK, BOTTOM, TOP (above the
+# highest cell) and COUNT (of cells) in each of these columns. Where the piece has none,
+# its bottom is too high to rest on anything and its top below everything.
 MASK, BOTTOM, TOP, COUNT = range(4)
 _FAR = 100
 
 
 def _outlines() -> NDArray[np.int64]:
-    outlines = np.zeros((N_PIECES + 1, MAX_ROTATIONS, 4, MAX_WIDTH), np.int64)
+    outlines = np.zeros((N_PIECES + 1, MAX_ROTATIONS, 4, MAX_WIDTH + 1), np.int64)
     outlines[:, :, BOTTOM], outlines[:, :, TOP] = _FAR, -_FAR
     for piece in range(1, N_PIECES + 1):
         for rotation in range(ROTATIONS[piece]):

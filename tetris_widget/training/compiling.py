@@ -24,6 +24,7 @@ PACKAGE = Path(__file__).parents[1]
 # What numba compiles, and how.
 SOURCES = (
     "game/compiler.py",
+    "game/instructions.py",
     "game/kernels.py",
     "game/guideline_kernels.py",
     "training/linear.py",

@@ -357,8 +357,6 @@ def play_greedy(state, over, rows, randomizer, weights, max_moves, max_pieces): 
     n_columns = columns.shape[1]
     work = new_work(n_columns)
     scores = np.empty(MAX_ACTIONS)
-    bits = np.zeros(n_columns + WINDOW, np.int64)
-    heights = np.zeros(n_columns + WINDOW, np.int64)
     made = 0
     for game in range(columns.shape[0]):
         for _ in range(max_moves):
@@ -368,7 +366,7 @@ def play_greedy(state, over, rows, randomizer, weights, max_moves, max_pieces): 
                 work[2][c] = columns[game, c]
             piece = np.int64(queue[game, position[game]])
             action = best_action(weights, piece, rows, work, scores)
-            over[game] = move(state, game, action, rows, randomizer, bits, heights)[4]
+            over[game] = move(state, game, action, rows, randomizer)[4]
             made += 1
     return made
 

@@ -21,7 +21,7 @@ import torch
 from tetris_widget.game import FEATURES
 from tetris_widget.game.compiler import kernel, part
 from tetris_widget.game.features import FEATURE_SCALE
-from tetris_widget.game.kernels import WINDOW, move, observe_afterstates
+from tetris_widget.game.kernels import move, observe_afterstates
 from tetris_widget.training.linear import criticise
 from tetris_widget.training.network import (
     LEAST_SHARE,
@@ -304,8 +304,6 @@ def play_greedy(state, over, rows, randomizer, weights, max_moves, max_pieces): 
     scores, _, places, _ = work
     observation = np.zeros((1, n_actions + 1, size), np.float32)
     flat = observation.reshape(observation.size)
-    bits = np.zeros(n_columns + WINDOW, np.int64)
-    heights = np.zeros(n_columns + WINDOW, np.int64)
     piece = np.zeros(1, np.int8)
     made = 0
     for game in range(columns.shape[0]):
@@ -321,7 +319,7 @@ def play_greedy(state, over, rows, randomizer, weights, max_moves, max_pieces): 
                 if scores[k] > scores[best]:
                     best = k
             action = places[best] // size
-            over[game] = move(state, game, action, rows, randomizer, bits, heights)[4]
+            over[game] = move(state, game, action, rows, randomizer)[4]
             made += 1
     return made
 

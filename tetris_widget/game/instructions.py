@@ -1,0 +1,122 @@
+"""What kernels ask of the machine and numba has no name for.
+
+Owns single instructions, and room on the stack of a kernel. Deliberately doesn't know
+what is done with them.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, errors
+from numba.extending import intrinsic
+
+
+@intrinsic
+def popcount(typing_context, bits):
+    """Count the bits that are set: one instruction."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def leading_zeros(typing_context, bits):
+    """Count the zeros above the highest bit that is set, of 64: one instruction."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def larger(typing_context, one, other):
+    """Return the larger one of two int64; numba's `max` is compiled like a function."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.select(builder.icmp_signed(">", *arguments), *arguments)
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def smaller(typing_context, one, other):
+    """Return the smaller one of two int64."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.select(builder.icmp_signed("<", *arguments), *arguments)
+
+    return types.int64(types.int64, types.int64), generate
+
+
+def check_layout(array):
+    """Refuse to compile for arrays whose values do not follow one another."""
+    if array.layout != "C":
+        raise errors.TypingError(f"{array} is not contiguous")
+
+
+@intrinsic
+def values_of(typing_context, array):
+    """Return a pointer to a contiguous array's values, one after the other.
+
+    Much faster to compile than a view, and nothing is counted. It keeps no array alive:
+    that is for whoever called.
+    """
+    check_layout(array)
+
+    def generate(context, builder, signature, arguments):
+        return context.make_array(array)(context, builder, arguments[0]).data
+
+    return types.CPointer(array.dtype)(array), generate
+
+
+@intrinsic
+def words_of(typing_context, array):
+    """Return a pointer to a contiguous array's bytes, four in each uint32."""
+    check_layout(array)
+
+    def generate(context, builder, signature, arguments):
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        return builder.bitcast(data, ir.IntType(32).as_pointer())
+
+    return types.CPointer(types.uint32)(array), generate
+
+
+@intrinsic
+def put_word(typing_context, pointer, at, word):
+    """Write eight bytes from any place on, the lowest first.
+
+    So they are in memory on every machine that numba compiles for.
+
+    Args:
+        pointer: to bytes.
+        at: where, from there.
+        word: uint64.
+    """
+
+    def generate(context, builder, signature, arguments):
+        place = builder.gep(arguments[0], [arguments[1]])
+        word_there = builder.bitcast(place, ir.IntType(64).as_pointer())
+        builder.store(arguments[2], word_there, align=1)
+
+    return types.void(pointer, types.int64, types.uint64), generate
+
+
+@intrinsic(prefer_literal=True)
+def room(typing_context, dtype, size):
+    """Return a pointer to room for `size` (a constant) values, with anything in it.
+
+    It is on the stack, is gone when the function returns, and costs nothing; an array
+    is counted, and what makes and frees it is compiled again in every kernel.
+    """
+    if not isinstance(size, types.IntegerLiteral):
+        raise errors.RequireLiteralValue(size)
+    n_values, value = size.literal_value, dtype.dtype
+
+    def generate(context, builder, signature, arguments):
+        return cgutils.alloca_once(builder, context.get_data_type(value), n_values)
+
+    return types.CPointer(value)(dtype, size), generate
