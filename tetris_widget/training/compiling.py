@@ -7,6 +7,7 @@ doesn't know what a run does.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -86,6 +87,8 @@ def main() -> None:
     from tetris_widget.training.policies import warm_up
 
     config = TrainingConfig(**json.loads(sys.argv[1]))
+    # It would look through all that torch has loaded, again and again.
+    gc.disable()
     warm_up(config)
     _marker(config).touch()
 
