@@ -115,7 +115,7 @@ def test_cells_and_pieces_are_seen_on_boards_of_any_size(
     (rows, n_columns), n = size, 3
     games = Games(n, rows, n_columns, "uniform", seed)
     rng = np.random.default_rng(seed)
-    shown = np.zeros((n, 1 + previews), np.int8)
+    shown = np.zeros((n, 2 + previews), np.int8)
     image = np.zeros((n, 1 + 7 * (1 + previews), rows, n_columns), np.uint8)
     flat = np.full((n, rows * n_columns + 7 * (1 + previews)), 9, np.uint8)
     for _ in range(12):

@@ -24,8 +24,8 @@ class Infos(Sequence[Info]):
     What is put into one stays there; but infos may have the same `reward_terms`.
 
     Args:
-        make: returns an info by a row of `values`, and the terms.
-        values: (m, k) int64, of the envs that are told of, at the step.
+        make: returns an info by a column of `values`, and the terms.
+        values: (k, m) int64, of the envs that are told of, at the step.
         terms: (m,) each of the reward's, before its weight.
         which: (m,) the envs that are told of, by number; None: all.
         earlier: the infos of the others.
@@ -84,7 +84,7 @@ class Infos(Sequence[Info]):
         return end_info(bool(self._truncated[row]), self._last, row)
 
     def __len__(self) -> int:
-        return len(self._values if self._which is None else self._earlier)
+        return self._values.shape[1] if self._which is None else len(self._earlier)
 
     @overload
     def __getitem__(self, index: int) -> Info: ...
@@ -107,7 +107,7 @@ class Infos(Sequence[Info]):
             row = int(np.searchsorted(self._which, env))
             if row == len(self._which) or self._which[row] != env:
                 return self._earlier[env]
-        made = self._make(*self._values[row].tolist(), terms_of(self._terms, row))
+        made = self._make(*self._values[:, row].tolist(), terms_of(self._terms, row))
         if env in self._rows:
             made.update(self._end_of(env))
         return made
@@ -118,7 +118,7 @@ class Infos(Sequence[Info]):
         return iter(self._all)
 
     def _make_all(self) -> list[Info]:
-        rows = zip(*self._values.T.tolist(), all_terms(self._terms), strict=True)
+        rows = zip(*self._values.tolist(), all_terms(self._terms), strict=True)
         if self._which is None:
             made = [self._make(*row) for row in rows]
         else:

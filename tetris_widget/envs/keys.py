@@ -226,7 +226,7 @@ class Guideline:
         )
         self._told = told = self._which[:count].copy()
         terms = {name: term[told] for name, term in self._terms.items()}
-        values = self._news[:count].copy()
+        values = self._news[:count].T.copy()
         self._infos = infos = Infos(_info, values, terms, told, self._earlier)
         infos[0]["frame"] = self.frame()
         return infos

@@ -134,11 +134,11 @@ class Observer:
         return {"planes": planes, "pieces": out[:, size:]}
 
     def _new_page(self, n: int) -> tuple[Array, Array]:
-        """Return a buffer for `n` boards, and the pieces that it shows."""
+        """Return a buffer for `n` boards, and what it shows: pieces and a height."""
         assert self._space.shape is not None
         return (
             np.zeros((n, *self._space.shape), self._space.dtype),
-            np.zeros((n, self._n_pieces), np.int8),
+            np.zeros((n, self._n_pieces + 1), np.int8),
         )
 
     def _write(self, columns: Array, pieces: Array, page: tuple[Array, Array]) -> Array:

@@ -144,7 +144,9 @@ class Placements:
     def infos(self) -> Infos:
         """Return every game's info of the step; those of game 0 have `frame`."""
         games = self.games
-        values = np.column_stack((games.final, games.moves[:, 3]))
+        values = np.empty((3, len(games)), np.int64)
+        values[0], values[1] = games.final[:, 0], games.final[:, 1]
+        values[2] = games.moves[:, 3]
         infos = Infos(_info, values, self._terms)
         infos[0]["frame"] = move_frame(games)
         return infos

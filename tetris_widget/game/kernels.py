@@ -136,12 +136,12 @@ def load(board, bits, heights):
         heights: the same.
     """
     n_columns = board.shape[0]
+    for c in range(WIDEST):
+        bits[c] = heights[c] = 0
     for c in range(n_columns):
         bits[c] = board[c]
     for c in range(n_columns):
         heights[c] = height_of(bits[c])
-    for c in range(n_columns, WIDEST):
-        bits[c] = heights[c] = 0
 
 
 @part(forceinline=True)
@@ -592,14 +592,16 @@ def move(state, game, action, rows, randomizer):
     load(columns[game], bits, heights)
     piece = np.int64(queue[game, position[game]])
     rotation, column = fold(action, piece, n_columns)
-    if landing_row(heights, piece, rotation, column) > rows - HEIGHTS[piece, rotation]:
+    row = landing_row(heights, piece, rotation, column)
+    if row > rows - HEIGHTS[piece, rotation]:
         rotation, column = nearest_legal(
             heights, n_columns, piece, rotation, column, rows
         )
-    row = landing_row(heights, piece, rotation, column)
+        row = landing_row(heights, piece, rotation, column)
+        if row > rows - HEIGHTS[piece, rotation]:
+            pieces[game] += 1
+            return rotation, column, NOT_LEGAL, 0, True
     pieces[game] += 1
-    if row > rows - HEIGHTS[piece, rotation]:
-        return rotation, column, NOT_LEGAL, 0, True
     cleared = drop(bits, heights, n_columns, piece, rotation, column, row)
     for c in range(n_columns):
         columns[game, c] = bits[c]
@@ -785,19 +787,18 @@ def pack(board, low):
 
 
 @part
-def write_cells(board, rows, out, start):
-    """Write the cells of a board, row after row from the top, 0 or 1.
+def write_cells(board, top, out, at):
+    """Write the cells of a board's lowest rows, row after row from above, 0 or 1.
 
     A row of eight columns is one word. Those that go beyond their row are followed by
     the next one; the last goes up to BYTES - 1 bytes too far.
 
     Args:
         board: (columns,) int32.
-        out: uint8; the cells begin at `start`.
+        top: how many rows.
+        out: bytes; the cells begin at `at`.
     """
     n_columns = board.shape[0]
-    at = start
-    top = rows
     while top:
         low = (top - 1) & -BYTES
         left, right = pack(board, low)
@@ -813,18 +814,26 @@ def write_cells(board, rows, out, start):
 def observe_boards(columns, pieces, rows, shown, out):
     """Write the `board` observation: cells (top row first), then pieces, one-hot.
 
-    Of the pieces only what differs from what `out` shows already is written.
+    Only what may differ from what `out` shows already is written.
 
     Args:
         pieces: (n, k) the current piece of each, and the next ones that are shown.
-        shown: (n, k): those that `out` shows, 0 where it is 0; updated.
+        shown: (n, k + 1): what `out` shows, updated: these pieces, and how many rows
+            up to the highest full cell. 0 where it is 0.
         out: (n, 1 + 7 k, rows, columns) uint8.
     """
-    plane = rows * columns.shape[1]
+    n_columns = columns.shape[1]
+    plane = rows * n_columns
     flat = values_of(out)
     for game in range(columns.shape[0]):
         start = game * out.shape[1] * plane
-        write_cells(columns[game], rows, flat, start)
+        stacked = np.int64(0)
+        for c in range(n_columns):
+            stacked |= columns[game, c]
+        top, before = height_of(stacked), shown[game, pieces.shape[1]]
+        shown[game, pieces.shape[1]] = top
+        top = larger(top, before)
+        write_cells(columns[game], top, flat, start + (rows - top) * n_columns)
         for k in range(pieces.shape[1]):
             old, new = shown[game, k], pieces[game, k]
             if old == new:
