@@ -10,6 +10,7 @@ from numba import njit
 from numba.core.errors import TypingError
 
 from tetris_widget.game.instructions import (
+    fetch,
     larger,
     leading_zeros,
     popcount,
@@ -41,6 +42,7 @@ def test_bits_are_counted_and_numbers_compared(one: int, other: int) -> None:
 def write_through(out: np.ndarray, start: int) -> int:
     words = words_of(out)
     first = words[0]
+    fetch(values_of(out), start)  # to be noticed by nothing but a clock
     put_word(values_of(out), start, np.uint64(0x0807060504030201))
     return first
 

@@ -105,6 +105,25 @@ def put_word(typing_context, pointer, at, word):
     return types.void(pointer, types.int64, types.uint64), generate
 
 
+@intrinsic
+def fetch(typing_context, pointer, at):
+    """Have the line of memory fetched that is written soon; wait for nothing."""
+    for_writing, to_stay, data = 1, 3, 1
+
+    def generate(context, builder, signature, arguments):
+        place = builder.gep(arguments[0], [arguments[1]])
+        place = builder.bitcast(place, ir.IntType(8).as_pointer())
+        flag = ir.IntType(32)
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch",
+            [place.type],
+            ir.FunctionType(ir.VoidType(), [place.type, flag, flag, flag]),
+        )
+        builder.call(function, [place, *map(flag, (for_writing, to_stay, data))])
+
+    return types.void(pointer, types.int64), generate
+
+
 @intrinsic(prefer_literal=True)
 def room(typing_context, dtype, size):
     """Return a pointer to room for `size` (a constant) values, with anything in it.

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tetris_widget.game.compiler import kernel, part
 from tetris_widget.game.features import FEATURES
 from tetris_widget.game.instructions import (
+    fetch,
     larger,
     leading_zeros,
     popcount,
@@ -810,6 +811,27 @@ def write_cells(board, top, out, at):
         top = low
 
 
+# Bytes of a line of memory; games between fetching and writing.
+LINE = 64
+AHEAD = 2
+
+
+@part
+def fetch_planes(flat, start, plane, shown, pieces, game):
+    """Have those planes of a game fetched that `observe_boards` writes.
+
+    All games' boards fill more than the fastest memory, and each has few lines to write
+    far from one another: no processor finds them by itself.
+    """
+    for i in range(0, plane, LINE):
+        fetch(flat, start + i)
+    for k in range(pieces.shape[1]):
+        first = start + k * N_PIECES * plane
+        for i in range(0, plane, LINE):
+            fetch(flat, first + shown[game, k] * plane + i)
+            fetch(flat, first + pieces[game, k] * plane + i)
+
+
 @kernel
 def observe_boards(columns, pieces, rows, shown, out):
     """Write the `board` observation: cells (top row first), then pieces, one-hot.
@@ -826,7 +848,10 @@ def observe_boards(columns, pieces, rows, shown, out):
     plane = rows * n_columns
     flat = values_of(out)
     for game in range(columns.shape[0]):
-        start = game * out.shape[1] * plane
+        size = out.shape[1] * plane
+        start = game * size
+        if game + AHEAD < columns.shape[0]:
+            fetch_planes(flat, start + AHEAD * size, plane, shown, pieces, game + AHEAD)
         stacked = np.int64(0)
         for c in range(n_columns):
             stacked |= columns[game, c]
