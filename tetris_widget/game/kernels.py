@@ -274,7 +274,7 @@ COUNTERS = COUNTER_ONES * 0b11111
 
 @part
 def lay_out(desk, n_columns, rows):
-    """Return a desk for boards of this size."""
+    """Begin a desk for boards of this size."""
     for i in range(DESK_SIZE):
         desk[i] = 0
     for c in range(REGION):
