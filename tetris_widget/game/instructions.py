@@ -32,30 +32,39 @@ def leading_zeros(typing_context, bits):
     return types.int64(types.int64), generate
 
 
+def _one_of_two(comparison):
+    """Return what an intrinsic does that chooses one of two int64."""
+
+    def generate(context, builder, signature, arguments):
+        chosen = builder.icmp_signed(comparison, *arguments)
+        return builder.select(chosen, *arguments)
+
+    return types.int64(types.int64, types.int64), generate
+
+
 @intrinsic
 def larger(typing_context, one, other):
     """Return the larger one of two int64; numba's `max` is compiled like a function."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.select(builder.icmp_signed(">", *arguments), *arguments)
-
-    return types.int64(types.int64, types.int64), generate
+    return _one_of_two(">")
 
 
 @intrinsic
 def smaller(typing_context, one, other):
     """Return the smaller one of two int64."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.select(builder.icmp_signed("<", *arguments), *arguments)
-
-    return types.int64(types.int64, types.int64), generate
+    return _one_of_two("<")
 
 
-def check_layout(array):
-    """Refuse to compile for arrays whose values do not follow one another."""
+def _pointer(array, value):
+    """Return what an intrinsic does that points to an array's memory as `value`s."""
     if array.layout != "C":
         raise errors.TypingError(f"{array} is not contiguous")
+    pointer = types.CPointer(value)
+
+    def generate(context, builder, signature, arguments):
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        return builder.bitcast(data, context.get_value_type(pointer))
+
+    return pointer(array), generate
 
 
 @intrinsic
@@ -65,24 +74,13 @@ def values_of(typing_context, array):
     Much faster to compile than a view, and nothing is counted. It keeps no array alive:
     that is for whoever called.
     """
-    check_layout(array)
-
-    def generate(context, builder, signature, arguments):
-        return context.make_array(array)(context, builder, arguments[0]).data
-
-    return types.CPointer(array.dtype)(array), generate
+    return _pointer(array, array.dtype)
 
 
 @intrinsic
 def words_of(typing_context, array):
     """Return a pointer to a contiguous array's bytes, four in each uint32."""
-    check_layout(array)
-
-    def generate(context, builder, signature, arguments):
-        data = context.make_array(array)(context, builder, arguments[0]).data
-        return builder.bitcast(data, ir.IntType(32).as_pointer())
-
-    return types.CPointer(types.uint32)(array), generate
+    return _pointer(array, types.uint32)
 
 
 @intrinsic

@@ -407,10 +407,8 @@ def describe(desk, piece, rotation):
     """
     outline = OUTLINES[piece, rotation]
     for c in range(LANES):
-        row = desk[HEIGHTS_OF + FIRST + c] - outline[BOTTOM, 0]
-        for j in range(1, WINDOW):
-            row = larger(row, desk[HEIGHTS_OF + FIRST + c + j] - outline[BOTTOM, j])
-        desk[LANDS_AT + c] = row
+        at = HEIGHTS_OF + FIRST + c
+        desk[LANDS_AT + c] = landing_row(desk, piece, rotation, at)
     height = np.int64(HEIGHTS[piece, rotation])
     wall = desk[BITS]
     board_transitions = desk[SUMS + ROW_TRANSITIONS]
@@ -591,6 +589,7 @@ def move(state, game, action, rows, randomizer):
     n_columns = columns.shape[1]
     bits, heights = room(np.int64, WIDEST), room(np.int64, WIDEST)
     load(columns[game], bits, heights)
+    pieces[game] += 1
     piece = np.int64(queue[game, position[game]])
     rotation, column = fold(action, piece, n_columns)
     row = landing_row(heights, piece, rotation, column)
@@ -600,9 +599,7 @@ def move(state, game, action, rows, randomizer):
         )
         row = landing_row(heights, piece, rotation, column)
         if row > rows - HEIGHTS[piece, rotation]:
-            pieces[game] += 1
             return rotation, column, NOT_LEGAL, 0, True
-    pieces[game] += 1
     cleared = drop(bits, heights, n_columns, piece, rotation, column, row)
     for c in range(n_columns):
         columns[game, c] = bits[c]
@@ -847,8 +844,8 @@ def observe_boards(columns, pieces, rows, shown, out):
     n_columns = columns.shape[1]
     plane = rows * n_columns
     flat = values_of(out)
+    size = out.shape[1] * plane
     for game in range(columns.shape[0]):
-        size = out.shape[1] * plane
         start = game * size
         if game + AHEAD < columns.shape[0]:
             fetch_planes(flat, start + AHEAD * size, plane, shown, pieces, game + AHEAD)
